@@ -214,28 +214,7 @@ impl Args {
     /// # Errors
     /// Names the flag, its value and what is allowed.
     pub fn check(&self) -> Result<Config> {
-        let whole = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-        // An option that is unset passes as 1: its default is worked out later and is positive.
-        for (flag, value) in [
-            ("--max-requests", self.max_requests),
-            ("--max-batch-tokens", self.max_batch_tokens.unwrap_or(1)),
-            ("--kv-cache-mib", self.kv_cache_mib.map_or(1, whole)),
-            ("--max-running-sequences", self.max_running_sequences.unwrap_or(1)),
-            ("--max-step-tokens", self.max_step_tokens.unwrap_or(1)),
-            ("--max-texts", self.max_texts),
-            ("--max-text-bytes", self.max_text_bytes),
-            ("--max-connections", self.max_connections.unwrap_or(1)),
-            ("--max-stream-items", self.max_stream_items),
-            ("--max-request-bytes", self.max_request_bytes),
-            ("--max-response-bytes", self.max_response_bytes),
-            ("--max-weight-mib", self.max_weight_mib.map_or(1, whole)),
-            ("--max-queued-tokens", self.max_queued_tokens.map_or(1, whole)),
-            ("--max-queue-seconds", whole(self.max_queue_seconds)),
-            ("--tokenizer-threads", self.tokenizer_threads.unwrap_or(1)),
-            ("--max-request-seconds", whole(self.max_request_seconds)),
-        ] {
-            ensure!(value > 0, "invalid {flag} `0`: expected a positive number");
-        }
+        self.check_positive()?;
         let fraction = self.kv_cache_fraction;
         ensure!(
             fraction > 0.0 && fraction <= 1.0,
@@ -252,6 +231,7 @@ impl Args {
             clients_file: self.clients_file.clone(),
             admin_token: self.admin_token()?,
             http_listen: self.http_listen,
+            // By default the open files that are left are divided among the ports that serve.
             connections: Room::new(self.max_connections, 1 + usize::from(self.http_listen.is_some()))?,
             patience: Patience::default(),
             announce_file: self.announce_file.clone(),
@@ -273,6 +253,32 @@ impl Args {
             },
             drain: Duration::from_secs(self.drain_seconds),
         })
+    }
+
+    /// Refuses a 0 where the server could do nothing with it.
+    fn check_positive(&self) -> Result<()> {
+        // An option that is unset passes as 1: its default is worked out later and is positive.
+        for (flag, value) in [
+            ("--max-requests", self.max_requests),
+            ("--max-batch-tokens", self.max_batch_tokens.unwrap_or(1)),
+            ("--kv-cache-mib", self.kv_cache_mib.map_or(1, whole)),
+            ("--max-running-sequences", self.max_running_sequences.unwrap_or(1)),
+            ("--max-step-tokens", self.max_step_tokens.unwrap_or(1)),
+            ("--max-texts", self.max_texts),
+            ("--max-text-bytes", self.max_text_bytes),
+            ("--max-connections", self.max_connections.unwrap_or(1)),
+            ("--max-stream-items", self.max_stream_items),
+            ("--max-request-bytes", self.max_request_bytes),
+            ("--max-response-bytes", self.max_response_bytes),
+            ("--max-weight-mib", self.max_weight_mib.map_or(1, whole)),
+            ("--max-queued-tokens", self.max_queued_tokens.map_or(1, whole)),
+            ("--max-queue-seconds", whole(self.max_queue_seconds)),
+            ("--tokenizer-threads", self.tokenizer_threads.unwrap_or(1)),
+            ("--max-request-seconds", whole(self.max_request_seconds)),
+        ] {
+            ensure!(value > 0, "invalid {flag} `0`: expected a positive number");
+        }
+        Ok(())
     }
 
     fn admin_token(&self) -> Result<Option<[u8; 32]>> {
@@ -312,6 +318,11 @@ impl Args {
         let time = Budget::Wait(Duration::from_secs(self.max_queue_seconds));
         self.max_queued_tokens.map_or(time, Budget::Tokens)
     }
+}
+
+/// A number as a size; one that is too large stays too large.
+fn whole(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
 }
 
 fn cores() -> usize {

@@ -27,7 +27,7 @@ pub struct Batches {
 }
 
 /// Batches of the CPU: its caches hold the activations of this many tokens, and one pass uses all
-/// cores.
+/// cores. Not tuned by itself: a larger batch only makes others wait longer.
 pub(crate) const CPU_BATCHES: Batches = Batches { tokens: 1_024, in_flight: 1 };
 /// Batches of a GPU: this many tokens fill every kernel, and the next pass starts while the host
 /// copies the vectors of the previous one. See the table of batch sizes in `benches/RESULTS.md`.
@@ -50,8 +50,10 @@ pub struct GenerationLimits {
 }
 
 /// Default of [`GenerationLimits::kv_fraction`]; the rest is for activations and other processes.
+/// Not tuned: vLLM takes 0.9, for a single model.
 pub(crate) const KV_FRACTION: f64 = 0.8;
-/// Default bytes of the KV cache on the CPU.
+/// Default bytes of the KV cache on the CPU. Not tuned: some 43,000 tokens of Qwen2.5-0.5B, which
+/// take 24 KiB each in f32.
 pub(crate) const CPU_KV_BYTES: u64 = 1 << 30;
 
 impl Default for GenerationLimits {
@@ -69,12 +71,14 @@ impl Default for GenerationLimits {
 impl GenerationLimits {
     /// Maximum running sequences of one model.
     pub fn running_sequences(&self, on_cpu: bool) -> usize {
+        // Not tuned: a CPU gains little beyond 64 rows, a GPU reads its weights once for all 256.
         self.running_sequences.unwrap_or(if on_cpu { 64 } else { 256 })
     }
 
     /// Maximum tokens of one step. On the CPU steps are short, so that prefill of a new prompt does
     /// not stall the sequences that are being decoded.
     pub fn step_tokens(&self, on_cpu: bool) -> usize {
+        // Not tuned: 128 tokens are some 0.7 s of Qwen2.5-0.5B on two cores (benches/RESULTS.md).
         self.step_tokens.unwrap_or(if on_cpu { 128 } else { 2_048 })
     }
 }
@@ -94,12 +98,11 @@ impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let ordinal = |text: &str| text.parse().ok().map(Self::Cuda);
         match text {
             "auto" => Some(Self::Auto),
             "cpu" => Some(Self::Cpu),
             "cuda" => Some(Self::Cuda(0)),
-            _ => text.strip_prefix("cuda:").and_then(ordinal),
+            _ => text.strip_prefix("cuda:").and_then(|ordinal| ordinal.parse().ok()).map(Self::Cuda),
         }
         // clap puts "invalid value '…' for '--device'" before it.
         .ok_or_else(|| "expected auto, cpu, cuda or cuda:N".to_owned())
@@ -153,6 +156,10 @@ impl OpenDevice {
         Self { device, name, precision, generation, arbiter }
     }
 
+    fn cpu() -> Self {
+        Self::new(Device::Cpu, "cpu".to_owned(), Precision::F32)
+    }
+
     /// The same device with another precision.
     ///
     /// # Errors
@@ -160,6 +167,7 @@ impl OpenDevice {
     pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
         let refused = match precision {
             Precision::Bf16 => Unit::detect().is_none(),
+            // No CPU kernel computes in f16; bf16 has the range of f32, so weights convert safely.
             Precision::F16 => true,
             Precision::Auto | Precision::F32 => false,
         };
@@ -183,16 +191,15 @@ impl OpenDevice {
 /// # Errors
 /// If a CUDA device was requested and cannot be opened.
 pub fn open(choice: DeviceChoice) -> Result<OpenDevice> {
-    let cpu = || OpenDevice::new(Device::Cpu, "cpu".to_owned(), Precision::F32);
     match choice {
-        DeviceChoice::Cpu => Ok(cpu()),
+        DeviceChoice::Cpu => Ok(OpenDevice::cpu()),
         DeviceChoice::Cuda(ordinal) => cuda(ordinal),
         // Unless a GPU was requested, an unusable one must not keep the server from starting.
         DeviceChoice::Auto if cfg!(feature = "cuda") => Ok(cuda(0).unwrap_or_else(|error| {
             tracing::warn!(error.message = format!("{error:#}"), "no CUDA device, computing on the CPU");
-            cpu()
+            OpenDevice::cpu()
         })),
-        DeviceChoice::Auto => Ok(cpu()),
+        DeviceChoice::Auto => Ok(OpenDevice::cpu()),
     }
 }
 

@@ -352,6 +352,7 @@ impl Error {
             Self::Overloaded { retry_after, .. }
             | Self::QuotaExceeded { retry_after, .. }
             | Self::QueueTimeout { retry_after } => Some(*retry_after),
+            // Neither has a measured time; a second is short for a load and long for a busy loop.
             Self::ModelLoading { .. } | Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -89,6 +89,8 @@ impl Generator {
         limits: EngineLimits,
         device: &OpenDevice,
     ) -> Result<Self> {
+        // What fits into the KV cache runs at once and waits for nothing; only tokens beyond it are
+        // judged by time.
         let running = (limits.blocks * BLOCK_TOKENS) as u64;
         let budget = Budget::RunningAndQueued { running, wait: device.generation.max_wait };
         let admission = Admission::new(Limits { requests: usize::MAX, budget });
@@ -96,6 +98,8 @@ impl Generator {
         let counters = Arc::<Counters>::default();
         let (requests, receiver) = mpsc::channel();
         let engine = Engine::new(model, limits, arbiter, Arc::clone(&admission), Arc::clone(&counters))?;
+        // A thread and no task: a step computes for milliseconds to seconds, which would block the
+        // runtime.
         thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || run(engine, &receiver))
@@ -130,7 +134,6 @@ impl Generator {
 
     /// The engine's figures, for a scrape.
     pub fn figures(&self) -> GenerationFigures {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         GenerationFigures {
             running: read(&self.counters.running),
             waiting: read(&self.counters.waiting),
@@ -170,6 +173,7 @@ impl Generator {
     /// Bytes that a token adds to a text; `None` if it adds none, as a token that ends a sequence.
     pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let token = self.tokenizer.id_to_token(id)?;
+        // OpenAI's API has null bytes for tokens that are no text.
         let special = self.tokenizer.get_added_vocabulary().is_special_token(&token);
         if special || self.profile.eos_ids.contains(&id) {
             return None;
@@ -213,6 +217,7 @@ impl Generator {
         let prompt = vec![self.profile.eos_ids.first().copied().unwrap_or(0); length];
         let permit = self.admission.reserve(length as u64).map_err(|error| anyhow!("warm-up: {error}"))?;
         self.submit(Request {
+            // Greedy: a model of random or broken weights must not fail by the luck of a draw.
             sampler: Sampler::new(&SamplingParams { temperature: 0.0, ..SamplingParams::default() }, &prompt),
             prompt,
             detokenizer: self.detokenizer(),
@@ -241,6 +246,11 @@ impl Generator {
     }
 }
 
+/// The present value of a counter. Relaxed: counters are read one by one, and order nothing.
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
 /// Makes steps as long as there are sequences; returns once the generator is dropped and the last
 /// sequence has ended.
 fn run(mut engine: Engine, requests: &mpsc::Receiver<Request>) {
@@ -251,6 +261,8 @@ fn run(mut engine: Engine, requests: &mpsc::Receiver<Request>) {
                 Err(_) => return,
             }
         }
+        // Between steps, so that a request joins the next one however long the queue of sequences
+        // is.
         for request in requests.try_iter() {
             engine.submit(request);
         }

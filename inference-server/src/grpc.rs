@@ -41,8 +41,8 @@ use layer::ObserveLayer;
 /// The reflection that grpcio's and older clients ask for.
 const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// Silence on a connection before its other end is pinged, and time limit of the answer: below the
-/// minute after which common load balancers drop an idle connection.
+/// Silence on a connection before its other end is pinged, and time limit of the answer. Below the
+/// minute after which common load balancers drop an idle connection; the limit is gRPC's default.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 
@@ -80,6 +80,7 @@ impl Api {
 /// has been read.
 fn context_of<T>(request: &Request<T>) -> CallContext {
     let context = request.extensions().get::<CallContext>().cloned().unwrap_or_default();
+    // From here on the time to a refusal is the server's; before it the caller's network decided.
     context.record_decoded();
     context
 }
@@ -118,12 +119,15 @@ pub(crate) type Layered = Stack<AccessLayer, Stack<ObserveLayer, Identity>>;
 /// If the descriptor set cannot be read.
 pub(crate) fn router(api: &Api, access: Access, health: health::Service) -> Result<Router<Layered>> {
     let limits = *api.service.limits();
+    // A macro, as the servers that tonic generates have these methods by name but no trait in
+    // common.
     macro_rules! bounded {
         ($service:expr) => {
             $service
                 .max_decoding_message_size(limits.request_bytes)
                 .max_encoding_message_size(limits.response_bytes)
                 .accept_compressed(CompressionEncoding::Gzip)
+                // Offered to all; `layer` keeps it from callers who do not compress themselves.
                 .send_compressed(CompressionEncoding::Gzip)
         };
     }

@@ -62,12 +62,14 @@ impl Health {
         let mut all_ready = true;
         for entry in &entries {
             let ready = is_ready(&entry.state);
+            // An operator took it out; that must not take the whole pod out of service.
             all_ready &= ready || matches!(entry.state, ModelState::Unloaded);
             self.metrics.model_ready(&entry.name, ready);
             self.set(&format!("ready.{}", entry.name), ready).await;
         }
         self.set("ready", all_ready).await;
         for (name, task) in SERVICES {
+            // By task and not by model: a client asks for a service before it knows a model's name.
             let serves =
                 task.is_none() || entries.iter().any(|entry| entry.task == task && is_ready(&entry.state));
             self.set(name, serves).await;

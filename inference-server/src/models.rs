@@ -46,7 +46,7 @@ impl Task {
     }
 }
 
-/// How the vectors of a text's tokens become one; special tokens count, as in
+/// Rule by which the vectors of a text's tokens become one; special tokens count, as in
 /// sentence-transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -14,7 +14,7 @@ pub(crate) mod warm_up;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -93,6 +93,8 @@ struct ModelStore {
 pub struct Registry {
     slots: RwLock<Vec<ModelSlot>>,
     default_embedding: Option<String>,
+    /// Models that were unloaded, and their bytes: calls in flight may keep them in memory.
+    unloaded: Mutex<Vec<(Weak<LoadedModel>, u64)>>,
     /// `None` if the models were handed in loaded, so that nothing can be loaded from a store.
     store: Option<ModelStore>,
 }
@@ -104,6 +106,7 @@ impl Registry {
         Self {
             slots: RwLock::new(slots),
             default_embedding: plan.default_embedding.clone(),
+            unloaded: Mutex::default(),
             store: Some(ModelStore { dir: plan.store.clone(), weight_limit: plan.weight_bytes }),
         }
     }
@@ -118,7 +121,7 @@ impl Registry {
                 state: ModelState::Ready(Arc::new(model)),
             });
         }
-        Self { slots: RwLock::new(slots), default_embedding: None, store: None }
+        Self { slots: RwLock::new(slots), default_embedding: None, unloaded: Mutex::default(), store: None }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<ModelSlot>> {
@@ -140,9 +143,10 @@ impl Registry {
         }
         let started = Instant::now();
         // Loads are serial, so nothing else can take from the limit meanwhile.
-        let used: u64 = self.read().iter().map(ModelSlot::weight_bytes).sum();
-        let progress = Arc::new(LoadProgress::within(store.weight_limit.saturating_sub(used)));
+        let progress = Arc::new(LoadProgress::within(store.weight_limit.saturating_sub(self.weight_bytes())));
+        // Replaced by one that knows the limit; calls that report progress read it from the slot.
         self.set(name, ModelState::Loading(Arc::clone(&progress)));
+        // Warmed up inside: a model whose first pass panics must not become ready.
         let loaded = catch_panic(|| {
             let model = load_within(&store.dir, name, device, &progress)?;
             warm_up(&model)?;
@@ -168,8 +172,23 @@ impl Registry {
         self.set(name, state);
     }
 
+    /// Bytes of the weights in memory: of ready models, and of unloaded ones that calls still hold.
+    fn weight_bytes(&self) -> u64 {
+        // Ready models first: one that is unloaded in between counts twice rather than not at all.
+        let ready: u64 = self.read().iter().map(ModelSlot::weight_bytes).sum();
+        let mut unloaded = self.unloaded();
+        unloaded.retain(|(model, _)| model.strong_count() > 0);
+        ready + unloaded.iter().map(|(_, bytes)| bytes).sum::<u64>()
+    }
+
+    fn unloaded(&self) -> MutexGuard<'_, Vec<(Weak<LoadedModel>, u64)>> {
+        self.unloaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, name: &str, state: ModelState) {
         if let Some(slot) = self.write().iter_mut().find(|slot| slot.name == name) {
+            // A failed model keeps the task it was found with, so that its kind can still be
+            // listed.
             slot.task = state.task().or(slot.task);
             slot.state = state;
         }
@@ -179,31 +198,39 @@ impl Registry {
     /// it loaded: `false` if it is ready or queued already.
     ///
     /// # Errors
-    /// If the store has no such model.
+    /// If the store has no such model, or cannot be read.
     pub(crate) fn queue_load(&self, name: &str) -> Result<bool, Error> {
-        let mut names = Vec::new();
-        let mut queued = None;
         // Files are read before the lock is taken, so that a slow disk holds up no request.
-        if let Some(store) = &self.store {
-            names = model_names(&store.dir).unwrap_or_default();
-            let known = names.iter().any(|known| known == name);
-            queued = known.then(|| ModelSlot::loading(&store.dir, name));
-        }
+        let found = self.find_in_store(name);
         let mut slots = self.write();
         let index = slots.iter().position(|slot| slot.name == name);
         let state = index.map(|index| &slots[index].state);
+        // Checked under the lock: of two callers who ask at once, one loads and the other watches.
         if matches!(state, Some(ModelState::Loading(_) | ModelState::Ready(_))) {
             return Ok(false);
         }
-        let queued = queued.ok_or_else(|| Error::UnknownModel {
-            wanted: format!("\"{name}\" in the model store"),
-            known: list(names.iter().map(String::as_str)),
-        })?;
+        let queued = found?;
         match index {
             Some(index) => slots[index] = queued,
             None => slots.push(queued),
         }
         Ok(true)
+    }
+
+    /// The slot of a model of the store that is about to be loaded.
+    fn find_in_store(&self, name: &str) -> Result<ModelSlot, Error> {
+        let mut known = Vec::new();
+        if let Some(store) = &self.store {
+            known = model_names(&store.dir)
+                .map_err(|error| Error::ModelFailed { model: name.to_owned(), cause: one_line(&error) })?;
+            if known.iter().any(|known| known == name) {
+                return Ok(ModelSlot::loading(&store.dir, name));
+            }
+        }
+        Err(Error::UnknownModel {
+            wanted: format!("\"{name}\" in the model store"),
+            known: list(known.iter().map(String::as_str)),
+        })
     }
 
     /// Takes a model out of service. Returns the model if it was ready: calls in flight may still
@@ -213,7 +240,7 @@ impl Registry {
     /// If there is no such model, or it is loading.
     pub fn unload(&self, name: &str) -> Result<Option<Arc<LoadedModel>>, Error> {
         let mut slots = self.write();
-        let known = list(slots.iter().map(|slot| slot.name.as_str()));
+        let known = names_of(&slots);
         let slot = slots
             .iter_mut()
             .find(|slot| slot.name == name)
@@ -222,7 +249,11 @@ impl Registry {
             return Err(Error::ModelLoading { model: name.to_owned() });
         }
         match std::mem::replace(&mut slot.state, ModelState::Unloaded) {
-            ModelState::Ready(model) => Ok(Some(model)),
+            ModelState::Ready(model) => {
+                // While the slots are locked: the model must count in one place or the other.
+                self.unloaded().push((Arc::downgrade(&model), model.info.weight_bytes));
+                Ok(Some(model))
+            }
             _ => Ok(None),
         }
     }
@@ -277,21 +308,20 @@ impl Registry {
     /// revision.
     pub fn resolve(&self, name: &str, revision: &str, task: Option<Task>) -> Result<Arc<LoadedModel>, Error> {
         let slots = self.read();
-        let known = || list(slots.iter().map(|slot| slot.name.as_str()));
         let wanted = if name.is_empty() {
             // Every model has a tokenizer, so a request without a task takes the embedding model.
             let task = task.unwrap_or(Task::Embedding);
             self.default_for(&slots, task).ok_or_else(|| Error::UnknownModel {
                 wanted: format!("for {}", task.name()),
-                known: known(),
+                known: names_of(&slots),
             })?
         } else {
             name
         };
-        let slot = slots
-            .iter()
-            .find(|slot| slot.name == wanted)
-            .ok_or_else(|| Error::UnknownModel { wanted: format!("\"{wanted}\""), known: known() })?;
+        let slot = slots.iter().find(|slot| slot.name == wanted).ok_or_else(|| Error::UnknownModel {
+            wanted: format!("\"{wanted}\""),
+            known: names_of(&slots),
+        })?;
         let model = match &slot.state {
             ModelState::Ready(model) => Arc::clone(model),
             ModelState::Loading(_) => return Err(Error::ModelLoading { model: slot.name.clone() }),
@@ -300,6 +330,7 @@ impl Registry {
                 return Err(Error::ModelFailed { model: slot.name.clone(), cause: cause.clone() });
             }
         };
+        // What follows needs no lock, and a loader that wants to write must not wait for it.
         drop(slots);
         check(model, revision, task)
     }
@@ -326,6 +357,11 @@ fn catch_panic<T>(read: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
+/// Names of models, for messages.
+fn names_of(slots: &[ModelSlot]) -> String {
+    list(slots.iter().map(|slot| slot.name.as_str()))
+}
+
 /// Names separated by commas, for messages.
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.collect();
@@ -335,4 +371,77 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 /// The chain of causes on one line.
 fn one_line(error: &anyhow::Error) -> String {
     format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokenizers::Tokenizer;
+    use tokenizers::models::wordlevel::WordLevel;
+
+    use super::*;
+    use crate::models::{ComputeError, Extras, Model, ModelInfo, RowOutput};
+    use crate::text::tokenizer::TextTokenizer;
+    use loaded::Network;
+
+    struct Nothing;
+
+    impl Model for Nothing {
+        fn run(&self, rows: &[&[u32]], _: Extras) -> Result<Vec<RowOutput>, ComputeError> {
+            Ok(vec![RowOutput::default(); rows.len()])
+        }
+    }
+
+    fn model(name: &str, weight_bytes: u64) -> LoadedModel {
+        LoadedModel {
+            info: ModelInfo {
+                name: name.to_owned(),
+                revision: String::new(),
+                task: Task::Embedding,
+                architecture: "bert",
+                max_input_tokens: 8,
+                dimensions: 1,
+                pooling: None,
+                matryoshka: Vec::new(),
+                sparse: false,
+                multi_vector_dimensions: 0,
+                normalize: false,
+                prompts: BTreeMap::new(),
+                default_prompt: None,
+                labels: Vec::new(),
+                languages: Vec::new(),
+                parameters: 1,
+                weight_bytes,
+                device: "cpu".to_owned(),
+            },
+            tokenizer: TextTokenizer::new(Tokenizer::new(WordLevel::default()), 8, false).unwrap(),
+            network: Network::Encoder(Box::new(Nothing)),
+        }
+    }
+
+    #[test]
+    fn unloaded_models_count_until_nobody_holds_them() {
+        let registry = Registry::ready(vec![model("a/a", 3), model("b/b", 4)]);
+        assert_eq!(registry.weight_bytes(), 7);
+        let in_use = registry.resolve("a/a", "", None).unwrap();
+        drop(registry.unload("a/a").unwrap());
+        assert_eq!(registry.weight_bytes(), 7, "a call still holds it");
+        drop(in_use);
+        assert_eq!(registry.weight_bytes(), 4);
+        drop(registry.unload("b/b").unwrap());
+        assert_eq!(registry.weight_bytes(), 0);
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("gone");
+        let plan = ServePlan { store, names: Vec::new(), default_embedding: None, weight_bytes: 0 };
+        let error = Registry::new(&plan).queue_load("a/a").unwrap_err();
+        assert_eq!(error.reason(), "MODEL_FAILED");
+        assert!(error.to_string().contains("gone: cannot be read as a directory"), "{error}");
+        std::fs::create_dir(&plan.store).unwrap();
+        assert_eq!(Registry::new(&plan).queue_load("a/a").unwrap_err().reason(), "UNKNOWN_MODEL");
+    }
 }

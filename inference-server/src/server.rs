@@ -39,11 +39,14 @@ use crate::text::worker_pool::WorkerPool;
 use ports::HttpPort;
 
 /// Shares of texts that may wait for each of the tokenizer's threads. A request brings no more than
-/// its texts, so this bounds what a burst may queue before it is refused.
+/// its texts, so this bounds what a burst may queue before it is refused. Not tuned: at some 3 ms a
+/// share (see `service::read`) it is 0.2 s of work for each thread.
 const WAITING_SHARES: usize = 64;
 
-/// Threads that compile constraints, and constraints that may wait for them: few, because a
-/// constraint is compiled once and its memory is bounded, not its time.
+/// Threads that compile constraints, and constraints that may wait for them. Not tuned: few
+/// threads, because a constraint is compiled once and bounded in memory but not in time, so more of
+/// them would take the cores from the device on the CPU; and a queue of several seconds, as a hard
+/// constraint takes one or two.
 const COMPILER_THREADS: usize = 2;
 const WAITING_CONSTRAINTS: usize = 64;
 
@@ -136,6 +139,8 @@ impl Server {
         )
         .context("the device's threads cannot be started")?;
         let (health, health_service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
+        // The thread is not started before `run`: a port that cannot be bound must not cost a
+        // model's load.
         let (loader, waiting) = Loader::new(&registry, &admission, batch_tokens);
         let (device_lost, cut_off) = (queue.device_lost(), CancellationToken::new());
         let service = Service::new(Parts {
@@ -172,6 +177,7 @@ impl Server {
             announce_file: config.announce_file.clone(),
             drain: config.drain,
         };
+        // Before the first probe can come, which would find no name known.
         server.health.publish().await;
         // Announced last: a program that reads the file may call at once.
         ports::announce(&server)?;
@@ -220,6 +226,7 @@ fn collector(admission: Arc<Admission>, registry: Arc<Registry>) -> impl Fn(&Met
     move |metrics| {
         metrics.set_admission(admission.gauges());
         for entry in registry.entries() {
+            // Counters of a model that is unloaded stay as they were at the last scrape.
             let ModelState::Ready(model) = &entry.state else { continue };
             if let Ok(generator) = model.generator() {
                 metrics.set_generation(&entry.name, &generator.figures());

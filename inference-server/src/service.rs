@@ -165,8 +165,12 @@ impl Service {
         rows: Vec<Vec<u32>>,
         mut permit: TokenPermit,
     ) -> Result<WorkOutput, Error> {
+        // Checked now that reading has shown there is something to compute, and charged below by
+        // the true number of tokens.
         call.check_quota()?;
         let tokens = rows.iter().map(|row| row.len() as u64).sum();
+        // Before the work waits in the queue: admission of others must not go by an estimate for
+        // longer than needed.
         permit.settle(tokens);
         call.charge(tokens, &self.0.metrics);
         let ticket = self.0.queue.submit(Work {
@@ -178,6 +182,7 @@ impl Service {
             permit,
         });
         tokio::select! {
+            // Dropping the ticket, as the other branch does, takes the rows off the queue.
             done = ticket.wait() => done,
             () = self.0.cut_off.cancelled() => Err(Error::Draining),
         }

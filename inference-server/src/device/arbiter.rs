@@ -21,7 +21,7 @@ struct State {
     next_ticket: u64,
     /// Shared grants held now.
     shared: usize,
-    /// Whether the exclusive grant is held now.
+    /// True if the exclusive grant is held now.
     exclusive: bool,
 }
 
@@ -54,6 +54,7 @@ impl DeviceArbiter {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = state.next_ticket;
         state.next_ticket += 1;
+        // Queued even if the device is free, so that there is one rule for all.
         state.waiting.push_back((ticket, mode));
         loop {
             let first = state.waiting.front().is_some_and(|(first, _)| *first == ticket);

@@ -20,7 +20,7 @@ mod json;
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const TEMPLATE_FILE: &str = "chat_template.jinja";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
-/// Maximum number of Jinja instructions of one rendering: about a quarter of a second. A
+/// Maximum number of Jinja instructions of one rendering: about a quarter of a second. Not tuned: a
 /// conversation of 1,000 messages takes some 50,000.
 const FUEL: u64 = 10_000_000;
 /// Variables set by transformers or by this module, which a request therefore cannot set.
@@ -143,6 +143,8 @@ impl ChatTemplate {
                 None => return Ok(None),
             },
         };
+        // Older checkpoints have the tokens there only; where both have one, transformers takes the
+        // config's.
         let special = read_json(dir, SPECIAL_TOKENS_MAP)?;
         let mut tokens = BTreeMap::new();
         for name in SPECIAL_TOKENS {
@@ -163,17 +165,22 @@ impl ChatTemplate {
         // As transformers sets them.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
+        // The template comes with the model and its arguments from the caller: neither may loop for
+        // ever.
         environment.set_fuel(Some(FUEL));
         // Costs time only if there is an error, which then knows its expression.
         environment.set_debug(true);
         environment.set_unknown_method_callback(unknown_method_callback);
+        // minijinja's own tests are narrower than Jinja's, and templates branch on them.
         for (name, test) in [("iterable", is_iterable as fn(&Value) -> bool), ("sequence", is_sequence)] {
             environment.add_test(name, test);
         }
         environment
             .add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
+        // minijinja's filter escapes for HTML, which would put other characters into the prompt.
         environment.add_filter("tojson", json::to_json);
         environment.add_function("raise_exception", raise_exception);
+        // Local time, as Python's `datetime.now()`.
         environment.add_function("strftime_now", |format: &str| strftime(&Local::now(), format));
         environment.add_template_owned("chat", without_generation_tags(source)).map_err(|e| explain(&e))?;
         let named = environment.get_template("chat").map_err(|e| explain(&e))?.undeclared_variables(false);
@@ -202,6 +209,8 @@ impl ChatTemplate {
             if RESERVED.contains(&name.as_str()) {
                 return Err(TemplateError::ReservedArgument { name: name.clone() });
             }
+            // Refused instead of ignored: a misspelt `enable_thinking` would silently change
+            // nothing.
             if !self.arguments.contains(name) {
                 return Err(TemplateError::UnknownArgument {
                     name: name.clone(),
@@ -294,6 +303,7 @@ fn strftime(now: &DateTime<Local>, format: &str) -> Result<String, Error> {
 /// Converts an error of minijinja.
 fn explain(error: &Error) -> TemplateError {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    // The message that a template raises is the most useful one, wherever it is in the chain.
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {
             return TemplateError::Refused(message.clone());
@@ -315,9 +325,12 @@ fn explain(error: &Error) -> TemplateError {
 /// expression before it is added.
 fn expression(error: &Error) -> Option<String> {
     let (source, range) = (error.template_source()?, error.range()?);
-    let named = |c: char| c.is_alphanumeric() || "_.[]()'\"".contains(c);
-    let start = source.get(..range.start)?.trim_end_matches(named).len();
+    let start = source.get(..range.start)?.trim_end_matches(is_part_of_expression).len();
     source.get(start..range.end).map(str::to_owned)
+}
+
+fn is_part_of_expression(c: char) -> bool {
+    c.is_alphanumeric() || "_.[]()'\"".contains(c)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!
 //! While a GPU computes, masks of the fast sequences are computed ahead.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +37,7 @@ const FAST_TIME_PER_TOKEN: Duration = Duration::from_millis(2);
 pub(super) struct ConstrainedSampler {
     sampler: Sampler,
     matcher: Matcher,
-    /// Whether forced tokens are appended without a forward pass.
+    /// True if forced tokens are appended without a forward pass.
     append_forced: bool,
     /// Processor time that the matcher took before its first token.
     time_before: Duration,
@@ -48,7 +49,7 @@ pub(super) struct ConstrainedSampler {
 pub(super) struct SampledTokens {
     /// Each token with whether the text is complete with it.
     pub(super) tokens: Vec<(Sampled, bool)>,
-    /// Whether the constraint has been cheap so far.
+    /// True if the constraint has been cheap so far.
     pub(super) is_fast: bool,
 }
 
@@ -63,6 +64,7 @@ impl ConstrainedSampler {
     /// # Errors
     /// If no token can be sampled from the logits, or a [`ConstraintError`].
     fn sample(&mut self, logits: &[f32], mut remaining: usize) -> Result<SampledTokens> {
+        // The matcher draws, as it may reject a token after it was drawn.
         let (sampled, complete) = self.matcher.sample(&mut self.sampler, logits, remaining)?;
         self.sampler.push(sampled.id);
         let mut tokens = vec![(sampled, complete)];
@@ -117,6 +119,7 @@ impl SamplerPool {
     /// # Errors
     /// If a thread cannot be spawned.
     pub(super) fn start() -> Result<Self> {
+        // As many as cores: the engine's own thread waits while they work.
         let cores = available_parallelism().map_or(1, usize::from);
         let (sender, results) = mpsc::channel();
         Ok(Self {
@@ -139,6 +142,8 @@ impl SamplerPool {
         for (sampler, remaining) in jobs {
             let done = Arc::clone(done);
             tasks.push(move || {
+                // Relaxed: a job that sees the flag late computes one mask too many, and no data
+                // hangs on it.
                 if !done.load(Ordering::Relaxed) {
                     // An error comes up again when the mask is needed.
                     let _ = sampler.lock().unwrap_or_else(PoisonError::into_inner).matcher.mask(remaining);
@@ -154,6 +159,7 @@ impl SamplerPool {
     pub(super) fn sample(&self, requests: Vec<SampleRequest>) -> Vec<SampleResult> {
         let mut expected = 0;
         for request in requests {
+            // Slow ones are not waited for, and their results come with a later step.
             expected += usize::from(request.is_fast);
             let pool = if request.is_fast { &self.fast } else { &self.slow };
             // The pools accept any number of jobs.
@@ -172,6 +178,8 @@ impl SamplerPool {
 
     /// Takes the results that have come meanwhile; waits a moment for the first one if `idle`.
     pub(super) fn take_results(&self, idle: bool) -> Vec<SampleResult> {
+        // Waiting for the first only: once there is something to do the rest can come with the next
+        // step.
         let first = if idle { self.results.recv_timeout(IDLE_WAIT).ok() } else { None };
         first.into_iter().chain(self.results.try_iter()).collect()
     }
@@ -180,8 +188,10 @@ impl SamplerPool {
 fn job(request: SampleRequest, sender: Sender<SampleResult>) -> impl FnOnce() + Send + 'static {
     move || {
         let SampleRequest { id, sampler, logits, remaining, .. } = request;
-        let work = || sampler.lock().unwrap_or_else(PoisonError::into_inner).sample(&logits, remaining);
-        let sampled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // The engine waits for every sequence it asked for, so a panic must come back as a result.
+        let sampled = catch_unwind(AssertUnwindSafe(|| {
+            sampler.lock().unwrap_or_else(PoisonError::into_inner).sample(&logits, remaining)
+        }));
         let sampled = sampled.unwrap_or_else(|_| Err(anyhow!("sampling a token panicked")));
         // A closed channel means that the engine is gone.
         let _ = sender.send((id, sampled));

@@ -11,8 +11,8 @@ use tokenizers::{DecoderWrapper, Tokenizer};
 
 use super::token_bytes::{ByteDecoder, collect_steps, fallback_byte};
 
-/// Number of token ids searched for an anchor. Vocabularies have one among their first thousands;
-/// the bound only keeps a strange one from being searched to its end.
+/// Number of token ids searched for an anchor. Not tuned: vocabularies have one among their first
+/// thousands; the bound only keeps a strange one from being searched to its end.
 const MAX_ANCHOR_ID: u32 = 100_000;
 
 /// Mode of a tokenizer, by what the text of a token depends on.
@@ -28,9 +28,9 @@ enum DecodeMode {
         anchor: (u32, String),
         /// Tokens not emitted as text yet.
         held: Vec<u32>,
-        /// Whether text has been emitted.
+        /// True if text has been emitted.
         started: bool,
-        /// Whether tokens such as `<0x0A>` are single bytes.
+        /// True if tokens such as `<0x0A>` are single bytes.
         byte_fallback: bool,
     },
     /// On all tokens, or not known: the text comes at the end.
@@ -56,6 +56,7 @@ impl<T: Borrow<Tokenizer>> Detokenizer<T> {
     /// Adds the next token; returns the text that no later token can change, if there is any.
     pub fn push(&mut self, id: u32) -> Option<String> {
         let tokenizer = self.tokenizer.borrow();
+        // Models may generate ids without a token: rows of logits are padded.
         let token = tokenizer.id_to_token(id)?;
         if self.skip_special && tokenizer.get_added_vocabulary().is_special_token(&token) {
             return None;
@@ -186,6 +187,8 @@ fn anchor(tokenizer: &Tokenizer) -> Option<(u32, String)> {
         let Some(token) = tokenizer.id_to_token(id) else { continue };
         let special = tokenizer.get_added_vocabulary().is_special_token(&token);
         let letters = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        // Plain letters are changed by no decoder, so the text before a chunk is known without
+        // decoding.
         if letters && !special && decode(tokenizer, &[id]) == token {
             return Some((id, token));
         }

@@ -7,13 +7,13 @@
 //! What a sequence generates does not depend on the schedule: the tests check this over thousands
 //! of random ones against a sequential reference.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::constrained_sampling::{self, SampleRequest, SampleResult, SamplerPool};
+use super::constrained_sampling::{self, ConstrainedSampler, SampleRequest, SampleResult, SamplerPool};
 use super::kv_blocks::BLOCK_TOKENS;
 use super::sequence::{Request, Sequence};
 use super::step_scheduler::{StepScheduler, StepShare};
@@ -74,7 +74,7 @@ impl Engine {
         self.scheduler.enqueue(sequence);
     }
 
-    /// Whether there are no sequences.
+    /// Returns true if there are no sequences.
     pub(crate) fn is_idle(&self) -> bool {
         self.scheduler.is_idle()
     }
@@ -87,8 +87,10 @@ impl Engine {
 
     /// Makes one forward pass, if there is anything to compute.
     pub(crate) fn step(&mut self) {
+        // First, so that sequences whose tokens have come meanwhile take part in this step.
         let results = self.samplers.take_results(false);
         self.append_sampled(results);
+        // Before admission, so that the blocks of those who left are there for those who wait.
         self.abort_abandoned();
         self.scheduler.admit();
         let shares = self.scheduler.schedule();
@@ -143,30 +145,12 @@ impl Engine {
 
     /// Runs the scheduled step and samples the next tokens.
     fn compute(&mut self, shares: &[StepShare]) {
+        // Held for the forward pass alone: sampling is done by the CPU, and encoders may have the
+        // device meanwhile.
         let grant = self.arbiter.exclusive();
         let started = Instant::now();
-        let mut pieces = Vec::new();
-        let mut masks = Vec::new();
-        // In the order of the running sequences, so that `distribute` can walk sequences and rows
-        // of logits together.
-        for sequence in &mut self.scheduler.running {
-            let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
-            let forced = sequence.start();
-            self.counters.generated_tokens.fetch_add(forced as u64, Ordering::Relaxed);
-            let end = sequence.computed + share.tokens;
-            let logits = end == sequence.tokens.len();
-            pieces.push(StepPiece {
-                tokens: &sequence.tokens[sequence.computed..end],
-                start: sequence.computed,
-                blocks: &sequence.blocks,
-                prompt: sequence.request.prompt.len(),
-                logits,
-            });
-            if logits {
-                masks.extend(sequence.mask_job());
-            }
-        }
         let high_water = self.scheduler.pool.high_water();
+        let (pieces, masks) = pieces(&mut self.scheduler.running, &self.counters, shares);
         let model = &mut self.model;
         let done = Arc::new(AtomicBool::new(false));
         // On a CPU the masks would take the cores that the step needs.
@@ -177,9 +161,11 @@ impl Engine {
             Ok(()) => model.step(&pieces),
             Err(error) => Err(error),
         };
+        // The step has ended: masks that are not computed yet would only delay sampling.
         done.store(true, Ordering::Relaxed);
         drop(grant);
         let tokens: usize = shares.iter().map(|share| share.tokens).sum();
+        // Failed steps count as well, as they took the device's time.
         self.admission.observe(tokens, started.elapsed());
         self.scheduler.steps += 1;
         match computed {
@@ -193,6 +179,39 @@ impl Engine {
             Err(error) => fail_step(&mut self.scheduler.running, shares, &error),
         }
     }
+}
+
+/// Sampler and remaining tokens of a sequence whose next mask can be computed ahead.
+type MaskJob = (Arc<Mutex<ConstrainedSampler>>, usize);
+
+/// Starts the sequences of a step; returns their tokens, and the masks that its logits will need.
+fn pieces<'a>(
+    running: &'a mut [Sequence],
+    counters: &Counters,
+    shares: &[StepShare],
+) -> (Vec<StepPiece<'a>>, Vec<MaskJob>) {
+    let mut pieces = Vec::with_capacity(shares.len());
+    let mut masks = Vec::new();
+    // In the order of the running sequences, so that `distribute` can walk sequences and rows of
+    // logits together.
+    for sequence in running {
+        let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
+        let forced = sequence.start();
+        counters.generated_tokens.fetch_add(forced as u64, Ordering::Relaxed);
+        let end = sequence.computed + share.tokens;
+        let logits = end == sequence.tokens.len();
+        pieces.push(StepPiece {
+            tokens: &sequence.tokens[sequence.computed..end],
+            start: sequence.computed,
+            blocks: &sequence.blocks,
+            prompt: sequence.request.prompt.len(),
+            logits,
+        });
+        if logits {
+            masks.extend(sequence.mask_job());
+        }
+    }
+    (pieces, masks)
 }
 
 /// Records what the step computed for each sequence, registers full blocks in the prefix cache and
@@ -217,6 +236,8 @@ fn distribute(
         let full_before = sequence.computed / BLOCK_TOKENS;
         sequence.computed += share.tokens;
         for index in full_before..sequence.computed / BLOCK_TOKENS {
+            // Full blocks only: the keys of a block that still grows would be read before they are
+            // written.
             if let Some(hash) = sequence.block_hash(index) {
                 pool.register(sequence.blocks[index], hash);
             }

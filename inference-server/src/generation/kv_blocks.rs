@@ -30,8 +30,11 @@ impl PrefixHash {
     /// kept apart from the same tokens in a prompt.
     pub(crate) fn of(parent: Option<Self>, tokens: &[u32], generated: usize) -> Self {
         let mut digest = Sha256::new();
+        // The parent's hash stands for all tokens before, so a block is hashed once and not its
+        // whole prefix.
         digest.update(parent.map_or([0; 16], |hash| hash.0));
         tokens.iter().for_each(|token| digest.update(token.to_le_bytes()));
+        // Nothing for prompts, so that models that need no distinction share all blocks.
         if generated > 0 {
             digest.update((generated as u64).to_le_bytes());
         }
@@ -116,6 +119,7 @@ impl BlockPool {
 
     /// Takes the least recently used block out of the prefix cache.
     fn evict(&mut self) -> Option<BlockId> {
+        // The smallest key was released first.
         let (_, block) = self.evictable.pop_first()?;
         if let Some(hash) = self.hashes[block as usize].take() {
             self.by_hash.remove(&hash);
@@ -136,6 +140,7 @@ impl BlockPool {
 
     /// Adds a full block to the prefix cache, unless it or an equal one is there.
     pub(crate) fn register(&mut self, block: BlockId, hash: PrefixHash) {
+        // Two sequences may have computed the same block at the same time; the first one stays.
         if self.hashes[block as usize].is_none() && !self.by_hash.contains_key(&hash) {
             self.hashes[block as usize] = Some(hash);
             self.by_hash.insert(hash, block);

@@ -14,7 +14,7 @@ use std::fmt;
 
 pub(crate) mod draw;
 
-/// Maximum number of alternatives with log probabilities, as in the OpenAI API.
+/// Maximum number of alternatives with log probabilities, as OpenAI's API documents `top_logprobs`.
 pub(crate) const MAX_LOGPROBS: u32 = 20;
 /// Maximum number of tokens with a bias, as in the OpenAI API.
 pub(crate) const MAX_BIASES: usize = 300;
@@ -148,16 +148,17 @@ impl SamplingParams {
     /// # Errors
     /// For the first field whose value is out of range.
     pub fn check(&self, field: &str, vocabulary: usize) -> Result<(), SamplingError> {
-        let range = |name, value, low, high, exclusive| Range { name, value, low, high, exclusive };
-        for range in [
-            range("temperature", self.temperature, 0.0, 100.0, false),
-            range("top_p", self.top_p, 0.0, 1.0, true),
-            range("min_p", self.min_p, 0.0, 1.0, false),
-            range("repetition_penalty", self.repetition_penalty, 0.01, 100.0, false),
-            range("presence_penalty", self.presence_penalty, -2.0, 2.0, false),
-            range("frequency_penalty", self.frequency_penalty, -2.0, 2.0, false),
+        // `presence_penalty` and `frequency_penalty` have the bounds of OpenAI's API. The others
+        // are not tuned: beyond them a sampler does nothing useful, and products may overflow.
+        for (name, value, low, high, exclusive) in [
+            ("temperature", self.temperature, 0.0, 100.0, false),
+            ("top_p", self.top_p, 0.0, 1.0, true),
+            ("min_p", self.min_p, 0.0, 1.0, false),
+            ("repetition_penalty", self.repetition_penalty, 0.01, 100.0, false),
+            ("presence_penalty", self.presence_penalty, -2.0, 2.0, false),
+            ("frequency_penalty", self.frequency_penalty, -2.0, 2.0, false),
         ] {
-            range.check(field)?;
+            Range { name, value, low, high, exclusive }.check(field)?;
         }
         if self.logprobs > MAX_LOGPROBS {
             return Err(invalid(field, "logprobs", self.logprobs, format!("0 to {MAX_LOGPROBS}")));
@@ -279,12 +280,14 @@ impl Sampler {
     /// Fills `scratch` with the logits after penalties and bias.
     fn apply_penalties(&mut self, logits: &[f32]) {
         let Self { params, counts, scratch, .. } = self;
+        // Kept between tokens: a row of 150,000 logits would be allocated for each.
         scratch.clear();
         scratch.extend_from_slice(logits);
         for (id, count) in counts.iter() {
             let Some(logit) = scratch.get_mut(*id as usize) else { continue };
             if params.repetition_penalty != 1.0 {
                 let penalty = params.repetition_penalty;
+                // Both move away from likely: dividing a negative logit would raise it.
                 *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
             }
             if *count > 0 {
@@ -306,6 +309,7 @@ impl Sampler {
 pub(crate) fn log_sum_exp(logits: &[f32]) -> Result<f32, SampleError> {
     let best = draw::max(logits);
     let sum = draw::sum_exp(logits, best);
+    // One comparison for a good row instead of a pass that looks for bad values.
     if best < f32::INFINITY && sum.is_finite() && sum > 0.0 {
         return Ok(best + sum.ln() as f32);
     }

@@ -32,7 +32,7 @@ pub struct Request {
     pub stop_strings: StopStrings,
     /// Constraint on the text, with the path of the field it came in.
     pub matcher: Option<(String, Matcher)>,
-    /// Whether forced tokens are appended without a forward pass; they have no log probabilities
+    /// True if forced tokens are appended without a forward pass; they have no log probabilities
     /// then.
     pub append_forced: bool,
     /// End-of-sequence tokens of the model.
@@ -129,7 +129,7 @@ pub(super) struct Sequence {
     pub(super) blocks: Vec<BlockId>,
     /// Hashes of the full blocks of `tokens`, as far as they were asked for.
     hashes: Vec<PrefixHash>,
-    /// Whether generated tokens may not share KV blocks with the same tokens in a prompt.
+    /// True if generated tokens may not share KV blocks with the same tokens in a prompt.
     prefill_kv_differs: bool,
     /// Number of tokens appended last: a sampled one and the forced ones behind it. They go through
     /// one decode step together.
@@ -140,9 +140,9 @@ pub(super) struct Sequence {
     constraint_field: String,
     /// Forced tokens at the beginning, and whether the text is complete with each.
     forced_prefix: Vec<(u32, bool)>,
-    /// Whether its next tokens are being sampled on another thread.
+    /// True if its next tokens are being sampled on another thread.
     pub(super) awaits_tokens: bool,
-    /// Whether its constraint has been cheap so far.
+    /// True if its constraint has been cheap so far.
     is_fast: bool,
     submitted: Instant,
     times: Times,
@@ -186,13 +186,13 @@ impl Sequence {
         self.tokens.len() - self.computed
     }
 
-    /// Whether only the tokens appended last are uncomputed: the next pass is a decode.
+    /// Returns true if only the tokens appended last are uncomputed: the next pass is a decode.
     pub(super) fn is_decoding(&self) -> bool {
         (1..=self.last_tokens).contains(&self.uncomputed())
     }
 
-    /// Whether tokens of the prompt are uncomputed, or ones generated before a preemption: the next
-    /// pass is a prefill.
+    /// Returns true if tokens of the prompt are uncomputed, or ones generated before a preemption:
+    /// the next pass is a prefill.
     pub(super) fn is_prefilling(&self) -> bool {
         !self.awaits_tokens && !self.is_decoding()
     }
@@ -223,21 +223,22 @@ impl Sequence {
 
     /// Reason to abort it: its caller left or a deadline passed.
     pub(super) fn abort_reason(&self, now: Instant, retry_after: impl FnOnce() -> Duration) -> Option<Error> {
-        let passed = |limit: Option<Instant>| limit.is_some_and(|limit| now >= limit);
         if self.request.cancel.is_cancelled() || self.request.events.is_closed() {
+            // Before the deadlines: nobody is left to hear which one passed.
             return Some(Error::Cancelled);
         }
-        if passed(self.request.deadline) {
+        if self.request.deadline.is_some_and(|deadline| now >= deadline) {
             return Some(if self.has_started() { Error::ExpiredRunning } else { Error::ExpiredInQueue });
         }
-        let late = passed(self.request.begin_by) && !self.has_started();
-        late.then(|| Error::QueueTimeout { retry_after: retry_after() })
+        let late = self.request.begin_by.is_some_and(|begin_by| now >= begin_by);
+        (late && !self.has_started()).then(|| Error::QueueTimeout { retry_after: retry_after() })
     }
 
     /// Marks it running for its next forward pass. At the first one it sends the start and appends
     /// the forced tokens at the beginning; returns how many.
     pub(super) fn start(&mut self) -> usize {
         if self.state != State::Waiting {
+            // No second start: the caller has had its first tokens.
             if self.state == State::Preempted {
                 self.state = State::Running;
             }
@@ -259,6 +260,7 @@ impl Sequence {
 
     /// Records that its KV blocks were taken away: everything is uncomputed again.
     pub(super) fn preempt(&mut self) {
+        // The tokens stay, and their hashes: the prefix cache may still have most of the blocks.
         self.computed = 0;
         if self.state == State::Running {
             self.state = State::Preempted;
@@ -282,7 +284,7 @@ impl Sequence {
         Ok(self.last_tokens)
     }
 
-    /// Whether its tokens are sampled under a constraint.
+    /// Returns true if its tokens are sampled under a constraint.
     pub(super) fn is_constrained(&self) -> bool {
         self.constrained.is_some()
     }
@@ -329,6 +331,7 @@ impl Sequence {
     fn append(&mut self, sampled: Sampled, complete: bool) {
         let id = sampled.id;
         self.tokens.push(id);
+        // Zero stands for not yet: no token comes within a nanosecond of submission.
         if self.times.first_token.is_zero() {
             self.times.first_token = self.submitted.elapsed();
         }
@@ -342,6 +345,7 @@ impl Sequence {
             let piece = self.request.detokenizer.push(id).unwrap_or_default();
             let emitted = self.request.stop_strings.push(&piece);
             text = emitted.text;
+            // The detokenizer may hold back more, but nothing follows a stop string.
             if emitted.stopped {
                 self.send(Event::Token { sampled, text });
                 return self.finish(FinishReason::StopSequence, String::new());

@@ -110,7 +110,7 @@ impl StepScheduler {
         }
     }
 
-    /// Whether there are no sequences.
+    /// Returns true if there are no sequences.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty() && self.waiting.iter().all(VecDeque::is_empty)
     }
@@ -139,7 +139,6 @@ impl StepScheduler {
 
     /// Brings the gauges up to date.
     pub(super) fn publish_gauges(&self) {
-        let set = |gauge: &AtomicU64, value: usize| gauge.store(value as u64, Ordering::Relaxed);
         set(&self.counters.running, self.running.len());
         set(&self.counters.waiting, self.waiting.iter().map(VecDeque::len).sum());
         set(&self.counters.blocks_used, self.pool.capacity() - self.pool.available());
@@ -158,6 +157,7 @@ impl StepScheduler {
             };
             let Some(mut sequence) = self.waiting[class].pop_front() else { return };
             reuse_prefix(&mut self.pool, &self.counters, &mut sequence);
+            // One more than the tokens fill: the first generated token needs a place too.
             let needed = sequence.tokens.len() / BLOCK_TOKENS + 1 - sequence.blocks.len();
             // Alone, a sequence is always admitted: `submit` has checked that it fits.
             if needed > self.pool.available() && !self.running.is_empty() {
@@ -179,6 +179,7 @@ impl StepScheduler {
     pub(super) fn schedule(&mut self) -> Vec<StepShare> {
         loop {
             let mut plan = StepPlan { shares: Vec::new(), budget: self.limits.step_tokens };
+            // Decodes first, as in Sarathi: a sequence that streams must not stall behind a prompt.
             self.schedule_decodes(&mut plan);
             self.schedule_prefills(&mut plan);
             if !plan.shares.is_empty() || self.running.iter().all(|sequence| sequence.awaits_tokens) {
@@ -210,6 +211,8 @@ impl StepScheduler {
                     spare -= tokens - 1;
                     break;
                 }
+                // The last admitted has lost least, and recomputing is cheaper than swapping blocks
+                // to the host, as vLLM found.
                 let victim = self.preemption_victim();
                 let victim_id = self.running[victim].id;
                 self.preempt(victim);
@@ -256,6 +259,7 @@ impl StepScheduler {
 
     /// Preemption victim: the bulk sequence admitted last, else the interactive one admitted last.
     fn preemption_victim(&self) -> usize {
+        // Bulk before interactive, as nobody watches it.
         let bulk = self.running.iter().rposition(|sequence| !sequence.is_interactive());
         bulk.unwrap_or(self.running.len() - 1)
     }
@@ -267,6 +271,7 @@ impl StepScheduler {
         self.pool.release(&mut sequence.blocks);
         sequence.preempt();
         self.counters.preemptions.fetch_add(1, Ordering::Relaxed);
+        // In front: it was admitted before all who wait.
         self.waiting[class(&sequence)].push_front(sequence);
     }
 
@@ -282,6 +287,11 @@ impl StepScheduler {
         }
         tokens.min(sequence.blocks.len() * BLOCK_TOKENS - sequence.computed)
     }
+}
+
+fn set(gauge: &AtomicU64, value: usize) {
+    // Relaxed, as everywhere with these counters: a scrape orders nothing by them.
+    gauge.store(value as u64, Ordering::Relaxed);
 }
 
 /// Index of a sequence's class in [`StepScheduler::waiting`].

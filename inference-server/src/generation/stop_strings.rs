@@ -8,7 +8,7 @@
 pub struct Emitted {
     /// Text in which no stop string can begin.
     pub text: String,
-    /// Whether a stop string is complete: it is not part of the text, and nothing follows.
+    /// True once a stop string is complete: it is not part of the text, and nothing follows.
     pub stopped: bool,
 }
 
@@ -72,6 +72,8 @@ impl StopStrings {
         }
         let before = self.held.len();
         self.held.push_str(piece);
+        // Bytes and not characters: a stop string is UTF-8, so a match begins and ends at
+        // characters.
         for (place, byte) in piece.bytes().enumerate() {
             let complete = self
                 .patterns
@@ -83,6 +85,7 @@ impl StopStrings {
                 return Emitted { text: std::mem::take(&mut self.held), stopped: true };
             }
         }
+        // The longest prefix of a stop string that the text ends with; anything before it is safe.
         let kept = self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or_default();
         let rest = self.held.split_off(self.held.len() - kept);
         Emitted { text: std::mem::replace(&mut self.held, rest), stopped: false }

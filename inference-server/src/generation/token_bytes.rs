@@ -16,7 +16,7 @@ pub(super) enum ByteDecoder {
     SentencePiece {
         /// Character that replaces the space.
         space: Option<char>,
-        /// Whether tokens such as `<0x0A>` are single bytes.
+        /// True if tokens such as `<0x0A>` are single bytes.
         byte_fallback: bool,
     },
 }
@@ -55,6 +55,8 @@ impl ByteDecoder {
     pub(super) fn bytes(&self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => {
+                // Added tokens are spelled as plain text in the same vocabulary, with characters
+                // that stand for no byte.
                 let bytes: Option<Vec<u8>> =
                     token.chars().map(|c| GPT2_BYTES.get(c as usize).copied()?).collect();
                 bytes.unwrap_or_else(|| token.as_bytes().to_vec())

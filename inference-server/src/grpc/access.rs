@@ -17,13 +17,18 @@ use crate::metrics::Metrics;
 use crate::service::access::{Access, Client};
 use crate::service::call::CallContext;
 
-/// Open to everybody: probes cannot always be given a token.
+/// Service that is open to everybody and counts as no work: probes cannot always be given a token.
 const OPEN: &str = "/grpc.health.v1.Health/";
 /// Methods that need the admin scope.
 const ADMIN: [&str; 2] = [
     "/observatory.inference.v1.ModelsService/LoadModel",
     "/observatory.inference.v1.ModelsService/UnloadModel",
 ];
+
+/// Returns true if the method of this path takes no credentials.
+pub(super) fn is_open(path: &str) -> bool {
+    path.starts_with(OPEN)
+}
 
 /// Makes [`Guard`].
 #[derive(Debug, Clone)]
@@ -41,10 +46,11 @@ impl AccessLayer {
     /// The client; `None` for methods that are open to everybody.
     fn admit(&self, request: &Request<Body>) -> Result<Option<Arc<Client>>, Error> {
         let path = request.uri().path();
-        if path.starts_with(OPEN) {
+        if is_open(path) {
             return Ok(None);
         }
         let client = self.access.caller(request)?;
+        // After authentication: a stranger learns nothing about which methods exist.
         if ADMIN.contains(&path) && !client.grants.admin {
             return Err(Error::PermissionDenied { client: client.name.clone() });
         }

@@ -85,6 +85,7 @@ fn aggregation(value: i32) -> Result<Aggregation, Error> {
 fn offset_unit(value: i32) -> Result<OffsetUnit, Error> {
     use pb::OffsetUnit as Wire;
     match Wire::try_from(value) {
+        // Python's unit, as transformers' offsets are; most callers are Python programs.
         Ok(Wire::Unspecified | Wire::CodePoint) => Ok(OffsetUnit::CodePoint),
         Ok(Wire::Byte) => Ok(OffsetUnit::Byte),
         Ok(Wire::Utf16) => Ok(OffsetUnit::Utf16),
@@ -151,6 +152,7 @@ fn message(text: Result<ClassifiedText, Error>) -> pb::ClassifiedText {
         Err(error) => return refused(&error),
     };
     pb::ClassifiedText {
+        // Never truncated: a long text is read in windows.
         status: Some(read_item(text.token_count, false)),
         entities: text.entities.into_iter().map(entity).collect(),
         windows: text.windows,

@@ -142,6 +142,7 @@ impl Exchange for EmbedStream {
 
 impl EmbedStream {
     fn result(&self, item: Result<Embedding, Error>) -> pb::EmbedResult {
+        // The same path as a unary answer, so that a text has the same bytes in both.
         let answer = packed(&self.plan, self.encoding, vec![item]);
         let status = answer.items.into_iter().next();
         let is_ok = status.as_ref().is_some_and(|status| status.ok);

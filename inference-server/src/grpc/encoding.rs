@@ -17,6 +17,7 @@ impl VectorEncoding {
     /// [`Error::InvalidValue`] for a number that the contract does not know.
     pub(super) fn decode(value: i32) -> Result<Self, Error> {
         match pb::VectorEncoding::try_from(value) {
+            // proto3 sends an unset field as Unspecified; resolved once, so that nobody asks again.
             Ok(pb::VectorEncoding::Unspecified) => Ok(Self(pb::VectorEncoding::F32)),
             Ok(encoding) => Ok(Self(encoding)),
             Err(_) => Err(unknown_number("settings.encoding", value, "0 to 5 (see VectorEncoding)")),
@@ -49,6 +50,8 @@ impl VectorEncoding {
             pb::VectorEncoding::Bf16 => fill(row, vector, |value| bf16::from_f32(value).to_le_bytes()),
             pb::VectorEncoding::Int8 => return write_int8(vector, row),
             pb::VectorEncoding::Binary => {
+                // The first dimension is the highest bit, as in numpy's `packbits`, which
+                // sentence-transformers packs with.
                 for (byte, values) in row.iter_mut().zip(vector.chunks(8)) {
                     let bits = values.iter().enumerate().map(|(place, x)| u8::from(*x > 0.0) << (7 - place));
                     *byte = bits.sum();
@@ -65,6 +68,7 @@ fn write_int8(vector: &[f32], row: &mut [u8]) -> f32 {
     // The scale is 0 for a vector of zeros, and of numbers so small that their 127th part
     // underflows.
     fill(row, vector, |value| {
+        // Ties to even, as numpy rounds, so that callers can reproduce the bytes.
         let steps = if scale > 0.0 { (value / scale).round_ties_even() } else { 0.0 };
         (steps as i8).to_le_bytes()
     });

@@ -26,8 +26,8 @@ use crate::service::generate::{
     GenerateSettings, Generated, GeneratedBatch, Generation, PromptInput, Sequence,
 };
 
-/// Messages in flight to a caller who reads slowly; behind them deltas are merged (chosen, not
-/// measured).
+/// Messages in flight to a caller who reads slowly; behind them deltas are merged. Not tuned:
+/// enough for a network round trip at 100 tokens a second.
 const WAITING_MESSAGES: usize = 16;
 
 type Reply = Result<pb::GenerateResponse, Status>;
@@ -42,9 +42,11 @@ impl GenerationService for Api {
     ) -> Result<Response<Self::GenerateStream>, Status> {
         let context = context_of(&request);
         let generation = generate(&self.service, &context, request.into_inner()).await;
+        // Refused before the stream begins, so that a caller sees a status and no empty stream.
         let generation = generation.map_err(|error| self.refuse(&error))?;
         let (sender, receiver) = mpsc::channel(WAITING_MESSAGES);
         let api = self.clone();
+        // A task of its own: the response must be returned for tonic to poll the stream.
         tokio::spawn(async move {
             // Also ends a call whose caller does not read.
             let interruption = generation.interruption();
@@ -54,6 +56,8 @@ impl GenerationService for Api {
                 () = sender.closed() => return,
                 error = interruption => Err(error),
             };
+            // An error after the first message can only be sent as the trailing status of the
+            // stream.
             if let Err(error) = ended {
                 // A caller who went away hears nothing.
                 let _ = sender.send(Err(api.refuse(&error))).await;
@@ -112,6 +116,7 @@ fn settings(context: &CallContext, settings: pb::GenerationSettings) -> Result<G
 fn sampling(asked: pb::Sampling) -> SamplingParams {
     let plain = SamplingParams::default();
     let mut logit_bias: Vec<(u32, f32)> = asked.logit_bias.into_iter().collect();
+    // A protobuf map has no order; sorted, the first fault that is reported is always the same.
     logit_bias.sort_unstable_by_key(|(id, _)| *id);
     SamplingParams {
         // Greedy unless asked otherwise: figures that can be reproduced are what this server is
@@ -162,8 +167,11 @@ async fn send_events(mut generation: Generation, sender: &mpsc::Sender<Reply>) -
     let (mut cached, mut completion) = (0, 0);
     let mut delta = pb::GenerationDelta::default();
     loop {
+        // Waits for one event, then takes whatever else is there: a reader who is slow makes deltas
+        // longer instead of the queue.
         let mut event = Some(generation.sequence.next().await?);
         let mut end = None;
+        // An end is the last event, so nothing can be lost behind the `break` below.
         while let Some(came) = event {
             match came {
                 Event::Started { cached: found } => {
@@ -187,6 +195,7 @@ async fn send_events(mut generation: Generation, sender: &mpsc::Sender<Reply>) -
             }
             event = generation.sequence.try_next()?;
         }
+        // The end may bring text without a token: what stop strings had held back.
         if !delta.token_ids.is_empty() || !delta.text.is_empty() {
             let delta = std::mem::take(&mut delta);
             if !send(sender, pb::generate_response::Event::Delta(delta)).await {
@@ -194,11 +203,8 @@ async fn send_events(mut generation: Generation, sender: &mpsc::Sender<Reply>) -
             }
         }
         if let Some((reason, times)) = end {
-            let finished = pb::GenerationFinished {
-                reason: finish_reason(reason).into(),
-                usage: Some(usage(&generation.sequence, cached, completion)),
-                timing: Some(generation_timing(&generation.sequence, times)),
-            };
+            let usage = usage(&generation.sequence, cached, completion);
+            let finished = finished(&generation.sequence, reason, usage, times);
             send(sender, pb::generate_response::Event::Finished(finished)).await;
             return Ok(());
         }
@@ -220,6 +226,19 @@ fn started(sequence: &Sequence, cached: usize) -> pb::GenerationStarted {
     }
 }
 
+fn finished(
+    sequence: &Sequence,
+    reason: FinishReason,
+    usage: pb::GenerationUsage,
+    times: Times,
+) -> pb::GenerationFinished {
+    pb::GenerationFinished {
+        reason: finish_reason(reason).into(),
+        usage: Some(usage),
+        timing: Some(generation_timing(sequence, times)),
+    }
+}
+
 fn batch_response(batch: GeneratedBatch) -> Result<pb::GenerateBatchResponse, Error> {
     let generator = batch.model.generator()?;
     let mut usage = pb::GenerationUsage::default();
@@ -234,6 +253,7 @@ fn batch_response(batch: GeneratedBatch) -> Result<pb::GenerateBatchResponse, Er
         usage.prompt_tokens += of_text.prompt_tokens;
         usage.cached_prompt_tokens += of_text.cached_prompt_tokens;
         usage.completion_tokens += of_text.completion_tokens;
+        // Prompts wait and are generated side by side, but are tokenized one after the other.
         timing.queue_ns = timing.queue_ns.max(spent.queue_ns);
         timing.tokenize_ns += spent.tokenize_ns;
         timing.first_token_ns = timing.first_token_ns.max(spent.first_token_ns);
@@ -282,6 +302,7 @@ fn generation_timing(sequence: &Sequence, times: Times) -> pb::GenerationTiming 
 
 /// `None` unless they were asked for.
 fn logprobs(sequence: &Sequence, generator: &Generator, sampled: &Sampled) -> Option<pb::TokenLogprobs> {
+    // A sampled token always has a log probability; looking up texts is what costs.
     if !sequence.logprobs {
         return None;
     }

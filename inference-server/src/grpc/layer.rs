@@ -16,17 +16,20 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use super::access::is_open;
 use super::status;
 use crate::error::Error;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Ongoing};
 use crate::service::call::{CallContext, LONGEST_ID};
 use observatory_server::connections::{Held, Origin};
 
+/// Header of the caller's request id, by the name that proxies such as Envoy use.
 const REQUEST_ID: &str = "x-request-id";
+/// Header of the revision that answered; a name of this server.
 const MODEL_REVISION: &str = "x-model-revision";
-/// Lead over a caller's deadline at which a call ends (chosen, not measured): at the deadline
-/// itself tonic ends it as CANCELLED, without details. Work that does not watch its deadline ends
-/// at half the lead.
+/// Lead over a caller's deadline at which a call ends: at the deadline itself tonic ends it as
+/// CANCELLED, without details. Work that does not watch its deadline ends at half the lead. Not
+/// tuned: above the millisecond in which tokio's timers fire.
 const AHEAD: Duration = Duration::from_millis(2);
 /// Time limit for the message of a call to arrive; nginx's `client_body_timeout` has the same
 /// default.
@@ -94,14 +97,16 @@ where
         let started = Instant::now();
         let patience = grpc_timeout(request.headers());
         let deadline = patience.and_then(|patience| ends(started, patience, AHEAD));
+        // Two deadlines: a service that watches the first one answers with details of its own, and
+        // the second catches one that does not.
         let last = patience.and_then(|patience| ends(started, patience, AHEAD / 2));
         let context = CallContext::new(deadline);
         request.extensions_mut().insert(context.clone());
+        // Before tonic reads the header to choose the encoding of the answer.
         answer_in_kind(request.headers_mut());
         let id = request_id(request.headers());
         let method = method_label(request.uri().path());
-        let ours = method != OTHER && !method.starts_with("Health/");
-        let message_bytes = self.layer.message_bytes;
+        let ours = method != OTHER && !is_open(request.uri().path());
         let span = tracing::info_span!(
             "call",
             rpc.method = method,
@@ -109,46 +114,82 @@ where
             trace.parent = header(request.headers(), "traceparent").unwrap_or_default(),
         );
         let metrics = Arc::clone(&self.layer.metrics);
-        let mut ongoing = metrics.began(method);
+        let ongoing = metrics.began(method);
         // A connection that only asks for health has no call under way, so it may be closed for
         // room.
         let origin = request.extensions().get::<Origin>().filter(|_| ours);
         let under_way = origin.map(|origin| origin.standing.call());
-        let future = arriving(self.inner.call(request), context.clone(), ours);
-        let observed = async move {
-            let mut response = match last {
-                Some(last) => {
-                    let late = || Ok(status::to_status(&Error::ExpiredInQueue).into_http());
-                    tokio::time::timeout_at(last.into(), future).await.unwrap_or_else(|_| late())?
-                }
-                None => future.await?,
-            };
-            if ours
-                && context.decoded().is_none()
-                && let Some(error) = unread(&response, message_bytes)
-            {
-                metrics.refused(error.reason());
-                response = status::to_status(&error).into_http();
-            }
-            let code = code_of(response.headers());
-            ongoing.answered(code_name(code));
-            let given = context.request_id().and_then(|id| HeaderValue::from_str(id).ok());
-            response.headers_mut().insert(REQUEST_ID, given.unwrap_or(id));
-            if let Some(revision) = context.revision().and_then(|text| HeaderValue::from_str(text).ok()) {
-                response.headers_mut().insert(MODEL_REVISION, revision);
-            }
-            if code == Code::ResourceExhausted
-                && let Some(decoded) = context.decoded()
-            {
-                let refusal = Refusal { decoded, metrics };
-                response.extensions_mut().insert(Arc::new(refusal));
-            }
+        let message_bytes = self.layer.message_bytes;
+        let observed = Observed { context, ours, id, last, message_bytes, metrics, ongoing };
+        let answer = self.inner.call(request);
+        let answered = async move {
+            let response = observed.answer(answer).await?;
+            // The call lasts until its answer is sent to the last byte, which the body knows.
             Ok(match under_way {
                 Some(call) => response.map(|body| Body::new(Held::new(body, call))),
                 None => response,
             })
         };
-        Box::pin(observed.instrument(span))
+        Box::pin(answered.instrument(span))
+    }
+}
+
+/// A call that is being served.
+struct Observed {
+    context: CallContext,
+    /// True for work of this server, unlike questions after its health.
+    ours: bool,
+    /// Request id, unless the message has one.
+    id: HeaderValue,
+    /// When an answer is sent at the latest.
+    last: Option<Instant>,
+    message_bytes: usize,
+    metrics: Arc<Metrics>,
+    ongoing: Ongoing,
+}
+
+impl Observed {
+    /// The answer with its headers, or a refusal in its place; counted either way.
+    async fn answer<E>(
+        mut self,
+        answer: impl Future<Output = Result<Response<Body>, E>>,
+    ) -> Result<Response<Body>, E> {
+        let arriving = arriving(answer, self.context.clone(), self.ours);
+        let mut response = match self.last {
+            Some(last) => match tokio::time::timeout_at(last.into(), arriving).await {
+                Ok(answer) => answer?,
+                Err(_) => status::to_status(&Error::ExpiredInQueue).into_http(),
+            },
+            None => arriving.await?,
+        };
+        if self.ours
+            && self.context.decoded().is_none()
+            && let Some(error) = unread(&response, self.message_bytes)
+        {
+            self.metrics.refused(error.reason());
+            response = status::to_status(&error).into_http();
+        }
+        // A stream that fails later has its code in the trailers, which are not seen here: it
+        // counts by how it began.
+        let code = code_of(response.headers());
+        self.ongoing.answered(code_name(code));
+        self.label(&mut response, code);
+        Ok(response)
+    }
+
+    /// Adds what the call came to: its id, the model's revision, and the time of a refusal.
+    fn label(self, response: &mut Response<Body>, code: Code) {
+        let given = self.context.request_id().and_then(|id| HeaderValue::from_str(id).ok());
+        response.headers_mut().insert(REQUEST_ID, given.unwrap_or(self.id));
+        if let Some(revision) = self.context.revision().and_then(|text| HeaderValue::from_str(text).ok()) {
+            response.headers_mut().insert(MODEL_REVISION, revision);
+        }
+        if code == Code::ResourceExhausted
+            && let Some(decoded) = self.context.decoded()
+        {
+            let refusal = Refusal { decoded, metrics: self.metrics };
+            response.extensions_mut().insert(Arc::new(refusal));
+        }
     }
 }
 
@@ -158,10 +199,12 @@ async fn arriving<E>(
     context: CallContext,
     ours: bool,
 ) -> Result<Response<Body>, E> {
+    // Pinned here, so that the same call goes on after the time limit has passed.
     let mut answer = std::pin::pin!(answer);
     if let Ok(answer) = tokio::time::timeout(MESSAGE, &mut answer).await {
         return answer;
     }
+    // A service that has its message may take as long as its deadline allows.
     if ours && context.decoded().is_none() {
         let cause = format!("it did not arrive within {} s", MESSAGE.as_secs());
         return Ok(status::to_status(&Error::Malformed { cause }).into_http());
@@ -172,16 +215,19 @@ async fn arriving<E>(
 /// Why a message did not reach its service, where tonic's codec could not read it.
 fn unread(response: &Response<Body>, message_bytes: usize) -> Option<Error> {
     let codec = Status::from_header_map(response.headers())?;
+    // Other codes come from layers or services, whose refusals have details already.
     let codec_faults = [Code::Internal, Code::OutOfRange, Code::ResourceExhausted];
     codec_faults.contains(&codec.code()).then(|| status::undecodable(&codec, message_bytes))
 }
 
 /// The end of a call, `ahead` of the caller's deadline, or half-way if that is sooner than `ahead`.
 fn ends(started: Instant, patience: Duration, ahead: Duration) -> Option<Instant> {
+    // A caller may give a deadline of microseconds, which the lead would turn negative.
     started.checked_add(patience - ahead.min(patience / 2))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    // What a caller sends goes into logs: it is bounded there, and ASCII by `to_str`.
     headers.get(name)?.to_str().ok().filter(|value| value.len() <= LONGEST_ID)
 }
 
@@ -205,6 +251,7 @@ fn answer_in_kind(headers: &mut HeaderMap) {
 /// Methods that exist, as `Service/Method`, by their paths; anything else a caller invents is
 /// [`OTHER`].
 static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+    // From the descriptors, so that a new method has its label without a list to maintain.
     let mut methods = HashMap::new();
     for set in [observatory_proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {
         let files = FileDescriptorSet::decode(set).unwrap_or_default().file;

@@ -59,7 +59,10 @@ impl ModelsService for Api {
         let context = context_of(&request);
         let load = self.service.load(&context, request.into_inner().name);
         let load = load.map_err(|error| self.refuse(&error))?;
+        // The model counts as loading from now on, and health must say so before the caller hears
+        // it.
         self.health.publish().await;
+        // One report in flight: older ones are worthless to a caller who reads slowly.
         let (sender, receiver) = mpsc::channel(1);
         let api = self.clone();
         tokio::spawn(async move {
@@ -116,6 +119,7 @@ fn page<'a>(
     let start = if request.page_token.is_empty() {
         0
     } else {
+        // By name and not by number: models that are loaded between two pages must not shift them.
         let place = entries.iter().position(|entry| hex::encode(&entry.name) == request.page_token);
         1 + place.ok_or_else(|| {
             invalid("page_token", &request.page_token, "next_page_token of an earlier answer")
@@ -137,6 +141,7 @@ fn message(entry: &ModelEntry) -> pb::Model {
         ModelState::Ready(_) => (pb::ModelState::Ready, String::new()),
         ModelState::Failed(cause) => (pb::ModelState::Failed, cause.clone()),
     };
+    // Only a model that is ready has figures; the others are listed with their names and states.
     let mut model = match &entry.state {
         ModelState::Ready(loaded) => described(loaded),
         _ => pb::Model::default(),

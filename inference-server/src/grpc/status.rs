@@ -24,6 +24,8 @@ pub(crate) fn to_status(error: &Error) -> Status {
     let info: HashMap<String, String> =
         error.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let mut details = ErrorDetails::new();
+    // google.rpc's error model (AIP-193): programs branch on reason and domain, never on the
+    // message.
     details.set_error_info(error.reason(), DOMAIN, info);
     let mut metadata = MetadataMap::new();
     if let Some(delay) = error.retry_after() {

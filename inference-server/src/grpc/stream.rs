@@ -110,6 +110,8 @@ impl Api {
         let first = tokio::time::timeout_at(deadline.into(), messages.message()).await;
         let first = first.map_err(|_| Error::ExpiredRunning)?.map_err(|status| self.undecodable(&status))?;
         let exchange = Arc::new(E::begin(&self.service, context, first.ok_or_else(no_settings)?)?);
+        // One reply in flight: with more, results would leave `waiting` long before the transport
+        // takes them.
         let (sender, replies) = mpsc::channel(1);
         let stream = Stream {
             api: self.clone(),
@@ -161,12 +163,17 @@ impl<E: Exchange> Stream<E> {
             }
             let reads = self.messages.is_some() && self.waiting < self.api.service.limits().stream_items;
             tokio::select! {
+                // In this order: a caller who is gone ends everything, results go out before new
+                // items come in, and reading comes last, so that a fast sender cannot keep results
+                // waiting.
                 biased;
                 () = replies.closed() => return,
                 Some(results) = self.working.join_next() => match results {
                     Ok(results) => self.ready.extend(results),
                     Err(_) => break Some(Error::Backend),
                 },
+                // Reserved before the reply is made: results that become ready meanwhile go with
+                // it.
                 place = replies.reserve(), if !self.ready.is_empty() => match place {
                     Ok(place) => place.send(Ok(self.next_reply())),
                     Err(_) => return,
@@ -189,6 +196,7 @@ impl<E: Exchange> Stream<E> {
             bytes += result.encoded_len();
             bytes <= REPLY_BYTES
         });
+        // At least one, however large: a single result has its own limit in `results`.
         let rest = self.ready.split_off(fits.count().max(1));
         let results = std::mem::replace(&mut self.ready, rest);
         self.waiting -= results.len();
@@ -197,6 +205,7 @@ impl<E: Exchange> Stream<E> {
 
     /// Takes a message, and those that have come behind it as far as there is room.
     fn take(&mut self, first: Option<Result<E::Message, Status>>) {
+        // More than a share at once would only wait behind its first part.
         let room = (self.api.service.limits().stream_items - self.waiting).min(SHARE_TEXTS);
         let (mut items, mut bytes): (Vec<pb::TextItem>, usize) = (Vec::new(), 0);
         let mut message = Some(first);
@@ -211,6 +220,8 @@ impl<E: Exchange> Stream<E> {
                 None => self.end(None),
             }
             if self.messages.is_some() && items.len() < room && bytes < SHARE_BYTES {
+                // Without waiting: a caller who sends one item at a time gets each one answered at
+                // once.
                 message = next(&mut self.messages).now_or_never();
             }
         }
@@ -221,6 +232,7 @@ impl<E: Exchange> Stream<E> {
 
     /// Reads no more of the stream, and ends it with this once the results have gone out.
     fn end(&mut self, fault: Option<Error>) {
+        // Dropping the stream tells the transport that nothing more is read.
         self.messages = None;
         self.fault = fault;
     }
@@ -235,6 +247,7 @@ impl<E: Exchange> Stream<E> {
         let (service, exchange) = (self.api.service.clone(), Arc::clone(&self.exchange));
         match call {
             Ok(call) => {
+                // The stream counts as one request for as long as any of its items waits.
                 self.permit.get_or_insert_with(|| call.permit());
                 self.working.spawn(async move { results(&service, exchange.as_ref(), &call, items).await });
             }
@@ -272,11 +285,13 @@ async fn results<E: Exchange>(
     };
     let over =
         matches!(error, Error::Cancelled | Error::Draining | Error::ExpiredInQueue | Error::ExpiredRunning);
+    // These concern the call and not an item, so trying items one by one would only repeat them.
     if over || items.len() == 1 {
         return items.iter().map(|item| refusal(service, exchange, item.id, &error)).collect();
     }
     let mut all = Vec::with_capacity(items.len());
     for item in items {
+        // Boxed, as a future that contains itself has no size.
         all.extend(Box::pin(results(service, exchange, call, vec![item])).await);
     }
     all

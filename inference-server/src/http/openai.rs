@@ -107,6 +107,8 @@ pub(crate) fn router(service: Service, access: Access, patience: Patience) -> Ro
         // What arrives has been bounded by then.
         .layer(DefaultBodyLimit::disable())
         .layer(arrive)
+        // The layer added last is the outermost: a call is counted, then authenticated, then its
+        // body is read.
         .layer(guard)
         .layer(count)
         .with_state(service)
@@ -131,10 +133,12 @@ async fn arrive(
     let (parts, body) = request.into_parts();
     let announced =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    // Refused by its own word, before a byte of the body is read.
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return too_large(limit);
     }
     let until = tokio::time::Instant::now() + whole;
+    // Read piece by piece, so that a body without a length is bounded as well.
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
     loop {
@@ -204,6 +208,8 @@ async fn guard(
 fn ready_models(service: &Service) -> Vec<String> {
     let mut names = Vec::new();
     for entry in service.registry().entries() {
+        // Token classifiers have no path in OpenAI's API, and a client would take any name listed
+        // for usable.
         let served = matches!(entry.task, Some(Task::Embedding | Task::Generation | Task::Ranking));
         if served && matches!(entry.state, registry::ModelState::Ready(_)) {
             names.push(entry.name);
@@ -257,6 +263,8 @@ async fn embed(
     let texts = match input {
         Input::Text(text) => vec![text],
         Input::Texts(texts) => texts,
+        // Ids are OpenAI's way to send a text that the client has tokenized; prompts and limits
+        // work on texts.
         Input::Tokens(ids) => vec![service.text_of(&model, "input", &ids).map_err(counted(service))?],
         Input::TokenLists(lists) => {
             let mut texts = Vec::with_capacity(lists.len());

@@ -52,6 +52,7 @@ pub(crate) fn attend(isa: Isa, qkv: &Matrix, texts: &[Range<usize>], heads: Head
     assert!(texts.windows(2).all(|pair| pair[0].end <= pair[1].start), "texts do not overlap");
     out.resize(qkv.rows(), width);
     let stride = out.stride();
+    // Heads of a row are written by different tasks, which Rust's borrows of rows cannot express.
     let out = SyncPtr::new(out.data_mut());
     parallel::each_light(texts.len() * heads.count, |task| {
         let (text, head) = (&texts[task / heads.count], task % heads.count);
@@ -89,6 +90,8 @@ impl HeadTask<'_> {
         CacheLine::reserve(&mut scratch.context, MAX_TILE_ROWS * self.padded(size));
         let keys = &mut CacheLine::floats_mut(&mut scratch.keys)[..key_floats];
         let values = &mut CacheLine::floats_mut(&mut scratch.values)[..value_floats];
+        // The last strip has columns for tokens that are not there; what an earlier text left would
+        // be multiplied.
         keys[length / STRIP * STRIP * size..].fill(0.0);
         let (key, value) = (self.column(1), self.column(2));
         for (index, row) in self.rows.clone().enumerate() {
@@ -162,6 +165,7 @@ impl HeadTask<'_> {
                 depth: size,
                 out: scores[column..].as_mut_ptr(),
                 out_stride: stride,
+                // Heads are short, so one pass over the depth gives the whole sum.
                 accumulate: false,
                 prefetch: weights.as_ptr(),
                 prefetch_step: 0,

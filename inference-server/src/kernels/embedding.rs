@@ -40,6 +40,7 @@ pub(crate) fn embed(isa: Isa, tables: Tables<'_>, norm: &LayerNorm, tokens: &[Pl
         for ((x, word), place) in row.iter_mut().zip(word).zip(place) {
             *x = word + place;
         }
+        // At once, while the row is in L1.
         norm.apply_row(isa, row);
     });
 }

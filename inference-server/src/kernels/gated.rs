@@ -14,6 +14,7 @@ pub(crate) fn gate(isa: Isa, activation: Activation, wide: &Matrix, out: &mut Ma
     out.resize(wide.rows(), width);
     parallel::each_row(out, |index, row| {
         let (gate, up) = wide.row(index).split_at(width);
+        // Activated in the destination: `wide` is shared, and its row is read once.
         row.copy_from_slice(gate);
         by_isa!(isa, product(row: &mut [f32] = row, up: &[f32] = up, activation: Activation = activation));
     });

@@ -153,8 +153,11 @@ impl Product<'_> {
     /// Computes the outputs of some rows and panels; no two tasks share any.
     fn block(&self, rows: Range<usize>, panels: Range<usize>) {
         let depth = self.weights.inputs;
+        // Even pieces, so that the last chunk is not a short one that spends its time on loading
+        // and storing sums.
         let chunks = pieces(depth, CacheBlocking::of(self.isa).kc);
         let columns = TileSize::of(self.isa).columns;
+        // Chunks outermost: the activations of a chunk stay in L2 for all panels of the task.
         for chunk in 0..chunks {
             let span = piece(depth, chunks, chunk);
             let chunk = DepthChunk { span, is_first: chunk == 0, is_last: chunk + 1 == chunks };

@@ -34,6 +34,8 @@ impl Isa {
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 found.push(Self(Kind::Avx2));
+                // All four, as the compiler may use any of them for a body that is compiled for
+                // AVX-512.
                 if ["avx512f", "avx512bw", "avx512dq", "avx512vl"].into_iter().all(has_avx512) {
                     found.push(Self(Kind::Avx512));
                 }

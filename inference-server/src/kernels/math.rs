@@ -54,6 +54,7 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
         r,
         [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5],
     );
+    // The 1 is added last: it is the largest term.
     let p = fma::<FMA>(p, r * r, r) + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     p * f32::from_bits(exponent)
@@ -110,6 +111,7 @@ pub(super) fn activate<const FMA: bool>(activation: Activation, values: &mut [f3
         }
         Activation::Relu => {
             for x in values {
+                // A comparison, so that NaN stays NaN.
                 *x = if *x < 0.0 { 0.0 } else { *x };
             }
         }

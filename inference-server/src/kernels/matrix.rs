@@ -97,6 +97,7 @@ impl Matrix {
     pub fn resize(&mut self, rows: usize, width: usize) {
         self.rows = rows;
         self.width = width;
+        // Never shrinks: a forward pass of another size must not allocate.
         let floats = rows * self.stride();
         CacheLine::reserve(&mut self.lines, floats);
     }

@@ -67,7 +67,7 @@ impl AttentionShape {
 /// A block holds for each KV head its keys, transposed, in strips of 16 tokens, and its values in
 /// strips of 16 columns: the packed operands of the micro-kernel, so that nothing is repacked when
 /// they are read. Tokens of a block that were not written yet hold zeros or what an earlier
-/// sequence left; their weights are zero.
+/// sequence left; they are never multiplied, not even by zero.
 #[derive(Debug)]
 pub(crate) struct LayerKvCache {
     shape: AttentionShape,
@@ -177,6 +177,7 @@ pub(crate) fn attend(
         );
         let pairs = piece.rows.len() * shape.group;
         for head in 0..shape.kv_heads {
+            // Token by token within a tile, so that its queries see almost the same keys.
             let firsts = (0..pairs).step_by(most);
             tasks.extend(firsts.map(|first| (piece, head, first..(first + most).min(pairs))));
         }
@@ -211,6 +212,13 @@ impl TileTask<'_> {
     fn seen(&self, pair: usize) -> Range<usize> {
         let end = self.piece.start + pair / self.cache.shape.group + 1;
         self.cache.params.window.map_or(0, |window| end.saturating_sub(window))..end
+    }
+
+    /// Tokens of an entry of the block table that a pair's query attends to, counted within it.
+    fn seen_in(&self, block: usize, pair: usize) -> Range<usize> {
+        let (seen, before) = (self.seen(pair), block * BLOCK_TOKENS);
+        let [start, end] = [seen.start, seen.end].map(|at| at.saturating_sub(before).min(BLOCK_TOKENS));
+        start..end
     }
 
     /// Entries of the block table that any of the pairs attends to.
@@ -295,48 +303,95 @@ impl TileTask<'_> {
             let mut sum = 0.0;
             by_isa!(self.isa, softmax(row: &mut [f32] = row, seen: Range<usize> = seen,
                 scale: f32 = self.cache.params.scale, sum: &mut f32 = &mut sum));
+            // The sum is at least 1, as the largest score has weight 1.
             *factor = 1.0 / sum;
         }
     }
 
     /// Multiplies the weights by the values, block by block.
+    ///
+    /// A weight of zero does not mask a value: zero times infinity is NaN. So values that no pair
+    /// sees are left out, and where pairs see different values of which one is not finite, each
+    /// pair is computed by itself. Either leaves out terms of zero only, so sums keep their bits.
     fn weighted_values(&self, scratch: &mut Scratch, blocks: &Range<usize>, stride: usize) {
-        let padded = self.cache.shape.padded_size();
-        let scores = CacheLine::floats(&scratch.scores);
-        let context = CacheLine::floats_mut(&mut scratch.context);
         for (index, block) in blocks.clone().enumerate() {
-            let (_, values) = self.cache.head(self.piece.blocks[block], self.head);
-            for column in (0..padded).step_by(TileSize::of(self.isa).columns) {
-                let tile = Tile {
-                    inputs: scores[index * BLOCK_TOKENS..].as_ptr(),
-                    input_stride: stride,
-                    weights: values[column * BLOCK_TOKENS..].as_ptr(),
-                    strip_stride: STRIP * BLOCK_TOKENS,
-                    depth: BLOCK_TOKENS,
-                    out: context[column..].as_mut_ptr(),
-                    out_stride: padded,
-                    accumulate: index > 0,
-                    prefetch: values.as_ptr(),
-                    prefetch_step: 0,
-                };
-                #[allow(unsafe_code, reason = "the micro-kernel works on raw pointers")]
-                // SAFETY: `scores` holds a row of weights for each pair, a block holds BLOCK_TOKENS
-                // lines for each of its strips of values, and `context` has room for MAX_TILE_ROWS
-                // rows of `padded` floats. The scratch belongs to this thread.
-                unsafe {
-                    tile.run(self.isa, self.pairs.len());
-                }
+            let place = BlockPlace { index, block, stride };
+            let first = self.seen_in(block, self.pairs.start);
+            let last = self.seen_in(block, self.pairs.end - 1);
+            // Both ends of the range move with the pair, so these two parts are not seen by all.
+            let shared = self.are_finite(block, first.start..last.start)
+                && self.are_finite(block, first.end..last.end);
+            if shared {
+                self.add_values(scratch, place, 0..self.pairs.len(), first.start..last.end);
+                continue;
+            }
+            for (row, pair) in self.pairs.clone().enumerate() {
+                self.add_values(scratch, place, row..row + 1, self.seen_in(block, pair));
             }
         }
     }
+
+    /// Returns true if the values of some tokens of a block are finite numbers.
+    fn are_finite(&self, block: usize, tokens: Range<usize>) -> bool {
+        let (_, values) = self.cache.head(self.piece.blocks[block], self.head);
+        let strips = values.chunks_exact(BLOCK_TOKENS * STRIP);
+        tokens.is_empty()
+            || strips
+                .flat_map(|strip| &strip[tokens.start * STRIP..tokens.end * STRIP])
+                .all(|x| x.is_finite())
+    }
+
+    /// Multiplies the weights of some rows of the tile by the values of some tokens of a block, and
+    /// adds the products to their contexts; the first block begins them.
+    fn add_values(&self, scratch: &mut Scratch, place: BlockPlace, rows: Range<usize>, tokens: Range<usize>) {
+        let BlockPlace { index, block, stride } = place;
+        let padded = self.cache.shape.padded_size();
+        let scores = CacheLine::floats(&scratch.scores);
+        let context = CacheLine::floats_mut(&mut scratch.context);
+        let (_, values) = self.cache.head(self.piece.blocks[block], self.head);
+        for column in (0..padded).step_by(TileSize::of(self.isa).columns) {
+            let tile = Tile {
+                inputs: scores[rows.start * stride + index * BLOCK_TOKENS + tokens.start..].as_ptr(),
+                input_stride: stride,
+                weights: values[column * BLOCK_TOKENS..].as_ptr().wrapping_add(tokens.start * STRIP),
+                strip_stride: STRIP * BLOCK_TOKENS,
+                depth: tokens.len(),
+                out: context[rows.start * padded + column..].as_mut_ptr(),
+                out_stride: padded,
+                accumulate: index > 0,
+                prefetch: values.as_ptr(),
+                prefetch_step: 0,
+            };
+            #[allow(unsafe_code, reason = "the micro-kernel works on raw pointers")]
+            // SAFETY: `scores` holds a row of weights for each pair, a block holds BLOCK_TOKENS
+            // lines for each of its strips of values, of which `tokens` are some, and `context` has
+            // room for MAX_TILE_ROWS rows of `padded` floats. The scratch belongs to this thread.
+            unsafe {
+                tile.run(self.isa, rows.len());
+            }
+        }
+    }
+}
+
+/// A block whose values are added.
+#[derive(Clone, Copy)]
+struct BlockPlace {
+    /// Number among the blocks that the tile attends to.
+    index: usize,
+    /// Entry of the block table.
+    block: usize,
+    /// Floats from the weights of one row to those of the next.
+    stride: usize,
 }
 
 /// Replaces the scores of a row by the numerators of a softmax over those in `seen`, zero
 /// elsewhere, and stores their sum, the denominator.
 #[inline(always)]
 fn softmax<const FMA: bool>(row: &mut [f32], seen: Range<usize>, scale: f32, sum: &mut f32) {
+    // Overwritten and not added to: a score of a stale key may be NaN.
     row[..seen.start].fill(f32::NEG_INFINITY);
     row[seen.end..].fill(f32::NEG_INFINITY);
+    // No rest: a row is whole blocks, which are whole vectors.
     let chunks = row.as_chunks_mut::<LANES>().0;
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for chunk in chunks.iter() {

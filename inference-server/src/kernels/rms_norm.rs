@@ -29,6 +29,7 @@ impl RmsNorm {
     /// Normalises the rows of `x` in place and adds them to those of `sum`.
     pub(crate) fn add(&self, isa: Isa, x: &mut Matrix, sum: &mut Matrix) {
         assert_eq!((x.rows(), x.width()), (sum.rows(), sum.width()), "residual");
+        // In place: what is normalised is scratch space, and no buffer is needed.
         parallel::each_row(x, |_, row| self.apply_row(isa, row));
         parallel::each_row(sum, |index, row| {
             for (total, term) in row.iter_mut().zip(x.row(index)) {

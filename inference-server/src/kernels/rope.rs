@@ -27,6 +27,8 @@ impl Angles {
         parallel::each_row(&mut self.table, |index, row| {
             let (cosines, sines) = row.split_at_mut(half);
             for ((frequency, cosine), sine) in frequencies.iter().zip(cosines).zip(sines) {
+                // The sine in f64: the rounding of the angle, which transformers has too, is then
+                // the only error at large positions.
                 let angle = f64::from(positions[index] as f32 * frequency);
                 *cosine = angle.cos() as f32 * scale;
                 *sine = angle.sin() as f32 * scale;

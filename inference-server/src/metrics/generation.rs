@@ -94,5 +94,6 @@ fn gauge(family: &Family<OfModel, Gauge>, label: &OfModel, value: u64) {
 /// A model that is loaded again counts from zero; what it counted before stays.
 fn counter(family: &Family<OfModel, Counter>, label: &OfModel, value: u64) {
     let counter = family.get_or_create(label);
+    // Prometheus takes a counter that falls for a restart and would count everything twice.
     counter.inc_by(value.saturating_sub(counter.get()));
 }

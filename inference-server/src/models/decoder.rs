@@ -76,6 +76,8 @@ fn check(config: &DecoderConfig, piece: &StepPiece<'_>) -> Result<(), ComputeErr
     let end = piece.start + piece.tokens.len();
     let fault = if piece.tokens.is_empty() {
         "a piece without tokens".to_owned()
+    // Kernels index the embeddings and the cache unchecked on a GPU, so nothing out of range may
+    // reach them.
     } else if let Some(id) = piece.tokens.iter().find(|id| **id as usize >= vocabulary) {
         format!("token id {id} exceeds the {vocabulary} token embeddings")
     } else if end > context {

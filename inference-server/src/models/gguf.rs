@@ -58,6 +58,11 @@ impl Gguf {
         self.tensors.get(name)
     }
 
+    /// Returns true if there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     /// All tensors.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
         self.tensors.iter().map(|(name, info)| (name.as_str(), info))
@@ -81,7 +86,9 @@ impl Gguf {
     /// As [`Gguf::expect`], and if the file cannot be read.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
         let info = self.expect(name, shape)?;
+        // The header was checked against the file, so this is no more than the file has.
         let mut bytes = vec![0; info.bytes];
+        // At a position, so that reads need no lock on the file.
         let read = self.file.read_exact_at(&mut bytes, self.data_start + info.offset);
         read.with_context(|| format!("tensor {name} cannot be read"))?;
         Ok(bytes)

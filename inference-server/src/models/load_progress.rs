@@ -38,6 +38,7 @@ impl LoadProgress {
             "its weights take {bytes} bytes and {} are left of --max-weight-mib; unload a model first",
             self.limit
         );
+        // Relaxed: figures for a progress report, which may be a moment old.
         self.total.store(bytes, Ordering::Relaxed);
         Ok(())
     }

@@ -21,6 +21,7 @@ fn front_matter(readme: &str) -> Vec<String> {
     }
     let mut found = Vec::new();
     let mut inside = false;
+    // Not a YAML parser: two forms of one key are read, and anything else is skipped.
     for line in lines.take_while(|line| line.trim() != "---") {
         if let Some(value) = line.strip_prefix("language:") {
             inside = true;

@@ -20,7 +20,7 @@ use crate::scheduler::admission::Admission;
 
 /// Stack size of the thread in bytes. The parsers of tokenizers and chat templates recurse on
 /// nested values, and overflowing the default stack of 2 MiB would end the process, where a panic
-/// fails one model.
+/// fails one model. Not tuned: pages that are not touched cost nothing.
 const STACK_BYTES: usize = 64 << 20;
 
 /// Handle for requesting a model.
@@ -97,6 +97,7 @@ impl LoaderThread {
     }
 
     fn run(self, device: &OpenDevice, on_change: &impl Fn(), tried: oneshot::Sender<()>) {
+        // In the order of preference, so that the default models answer first.
         for entry in self.registry.entries() {
             self.load(&entry.name, device);
             on_change();

@@ -43,6 +43,7 @@ impl ServePlan {
             );
         }
         let mut seen = HashSet::new();
+        // Twice in the registry, a model would be set ready in its first place only.
         names.retain(|name| seen.insert(name.clone()));
         Ok(Self {
             store: store.to_owned(),
@@ -83,6 +84,8 @@ fn subdirectories(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).context("cannot be read as a directory")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
+        // Dotted directories are the store's own, such as `.digests`. `is_dir` follows links: a
+        // store may link to models elsewhere.
         if !name.starts_with('.') && dir.join(&name).is_dir() {
             names.push(name);
         }

@@ -28,9 +28,10 @@ const SMALL_FILES: [&str; 9] = [
     "sparse_linear.pt",
     "colbert_linear.pt",
 ];
-/// Further files of a language model: end tokens and chat template.
-const GENERATION_FILES: [&str; 3] =
-    ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"];
+/// Further files of a language model: end tokens, chat template, and the special tokens that the
+/// template refers to.
+const GENERATION_FILES: [&str; 4] =
+    ["chat_template.jinja", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"];
 /// Files of a sentence-transformers module that change a model's answers.
 const MODULE_FILES: [&str; 3] = ["config.json", "model.safetensors", "pytorch_model.bin"];
 
@@ -60,11 +61,13 @@ pub(crate) fn revision(store: &Path, name: &str) -> Result<String> {
         let entry = digest(&dir.join(&path), cached.get(&path)).with_context(|| path.clone())?;
         entries.insert(path, entry);
     }
+    // A start without changes writes nothing, so that a read-only store is no warning.
     if entries != cached {
         write_cache(&cache_path, &entries);
     }
     let mut hash = Sha256::new();
     for (path, entry) in &entries {
+        // Paths cannot hold NUL, so no two lists of files give the same lines.
         hash.update(format!("{path}\0{}\n", entry.sha256));
     }
     Ok(hex::encode(hash.finalize()))
@@ -94,6 +97,8 @@ fn digest(path: &Path, cached: Option<&FileDigest>) -> Result<FileDigest> {
     let metadata = fs::metadata(path)?;
     let modified_ns = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let size = metadata.len();
+    // Size and time as in make and rsync: a file that was replaced within the clock's resolution by
+    // one of the same size would go unnoticed.
     if let Some(entry) = cached.filter(|entry| entry.size == size && entry.modified_ns == modified_ns) {
         return Ok(entry.clone());
     }
@@ -123,4 +128,26 @@ fn replace_file(path: &Path, entries: &BTreeMap<String, FileDigest>) -> Result<(
     fs::write(&temporary, serde_json::to_vec_pretty(entries)?)?;
     fs::rename(&temporary, path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_a_chat_template_counts() {
+        let store = tempfile::tempdir().unwrap();
+        let dir = store.path().join("org/name");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
+        fs::write(dir.join("model.safetensors"), "weights").unwrap();
+        let mut seen = vec![revision(store.path(), "org/name").unwrap()];
+        for file in GENERATION_FILES {
+            fs::write(dir.join(file), "{}").unwrap();
+            let revision = revision(store.path(), "org/name").unwrap();
+            assert!(!seen.contains(&revision), "{file}");
+            seen.push(revision);
+        }
+        assert!(GENERATION_FILES.contains(&"special_tokens_map.json"));
+    }
 }

@@ -11,12 +11,13 @@ use super::loaded::{LoadedModel, Network};
 use crate::models::{ComputeError, Extras, Model};
 use crate::text::tokenizer::TextTokenizer;
 
-/// Tokens of the first batch.
+/// Tokens of the first batch. Not tuned: few enough to be fast on any device.
 const FIRST_BATCH: usize = 64;
-/// Time of a batch from which on no larger one is tried. With sizes that double, and two passes of
-/// each, the warm-up of a slow device then stays in the order of 0.1 s.
+/// Time of a batch from which on no larger one is tried. Not tuned: with sizes that double, and two
+/// passes of each, the warm-up of a slow device stays in the order of 0.1 s.
 const SLOW_BATCH: Duration = Duration::from_millis(30);
 /// Lengths of the rows, in turn: attention takes other kernels for long rows than for short ones.
+/// Not tuned: one length for each of those kernels.
 const ROW_LENGTHS: [usize; 3] = [16, 48, 256];
 
 /// Measured speed of a model.
@@ -55,6 +56,7 @@ fn warm_up_encoder(model: &LoadedModel, max_tokens: usize) -> Result<Pace> {
             Err(ComputeError::OutOfMemory(_)) if pace.is_some() => break,
             Err(error) => return Err(anyhow!("warm-up with {tokens} tokens: {error}")),
         }
+        // The largest batch is measured last, so that its pace is the one admission begins with.
         if tokens == max_tokens || pace.is_some_and(|pace| pace.elapsed > SLOW_BATCH) {
             break;
         }

@@ -24,8 +24,9 @@ const ASSUMED_TIME: f64 = 1e-4;
 /// choice; as tokens and seconds decay separately, full batches outweigh small ones by their time.
 const RATE_DECAY: f64 = 0.9;
 /// Smallest token limit derived from the speed: a slow device must still admit one large request.
+/// Not tuned: 32 texts of 512 tokens.
 const MIN_TOKEN_LIMIT: f64 = 16_384.0;
-/// Largest token limit derived from the speed: 16 MiB of token ids.
+/// Largest token limit derived from the speed. Not tuned: 16 MiB of token ids.
 const MAX_TOKEN_LIMIT: f64 = 4_194_304.0;
 /// Shortest and longest retry time. A choice: a shorter one would be a busy loop, and beyond a
 /// minute the measured speed says little.
@@ -68,6 +69,8 @@ struct State {
 
 impl State {
     fn rate(&self) -> f64 {
+        // Never zero, since the assumed time decays; the bound is against a clock that stands
+        // still.
         self.computed / self.seconds.max(1e-9)
     }
 
@@ -116,6 +119,7 @@ impl Admission {
     /// # Errors
     /// [`Error::Draining`], or [`Error::Overloaded`] if too many requests are in flight.
     pub fn enter(self: &Arc<Self>) -> Result<RequestPermit, Error> {
+        // Before the count: a draining server must reach zero.
         self.check_open()?;
         let limit = self.limits.requests;
         // Checked and counted in one operation: two requests must not take the last place.
@@ -142,11 +146,15 @@ impl Admission {
     pub fn reserve(self: &Arc<Self>, tokens: u64) -> Result<TokenPermit, Error> {
         let mut state = self.state();
         let limit = self.limit(&state);
+        // Otherwise a request above the limit could never be admitted, as the limit follows the
+        // speed.
         let weight = tokens.min(limit);
         if state.tokens + weight > limit {
             let used = state.tokens;
             let missing = (used + weight - limit).max(used / 4);
             let retry_after = state.retry_after(missing);
+            // Refused at once instead of queued: a caller with a deadline can go elsewhere while it
+            // matters.
             return Err(Error::Overloaded { what: "queued tokens", used, limit, retry_after });
         }
         state.tokens += weight;
@@ -181,11 +189,12 @@ impl Admission {
     /// Records a measurement of the device's speed.
     pub fn observe(&self, tokens: usize, elapsed: Duration) {
         let mut state = self.state();
+        // Tokens and seconds apart, so that an average over batches is weighted by their time.
         state.computed = RATE_DECAY * state.computed + tokens as f64;
         state.seconds = RATE_DECAY * state.seconds + elapsed.as_secs_f64();
     }
 
-    /// What it holds now, for a scrape.
+    /// Present figures, for a scrape.
     pub(crate) fn gauges(&self) -> AdmissionGauges {
         AdmissionGauges {
             requests: self.requests() as u64,

@@ -81,6 +81,8 @@ impl FairShare {
         self.priority as usize
     }
 
+    // Relaxed: only the queue changes it, under its lock; it is atomic to be reached through an
+    // `Arc`.
     fn finish(&self) -> u64 {
         self.finish.load(Ordering::Relaxed)
     }
@@ -124,12 +126,12 @@ impl<T> Batch<T> {
         self.tokens
     }
 
-    /// Whether it has no rows.
+    /// Returns true if it has no rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Whether it holds a bulk row.
+    /// Returns true if it holds a bulk row.
     pub(crate) fn has_bulk(&self) -> bool {
         self.rows.iter().any(|row| row.share.priority == Priority::Bulk)
     }
@@ -236,6 +238,7 @@ impl<T> ShareRows<T> {
             // If it does not fit, the share sits this batch out: the row opens one of the next.
             return (oldest.length <= room).then_some(*arrival);
         }
+        // Two look-ups in a tree instead of a scan: a bulk request has thousands of rows.
         let below = self.by_length.range(..=(anchor.min(room), u64::MAX)).next_back().map(|row| row.0);
         let above =
             self.by_length.range((anchor, 0)..).next().map(|row| row.0).filter(|length| *length <= room);
@@ -291,7 +294,7 @@ impl<T> Batcher<T> {
         self.tokens
     }
 
-    /// Whether no row is waiting.
+    /// Returns true if no row is waiting.
     pub(crate) fn is_empty(&self) -> bool {
         self.shares.is_empty()
     }
@@ -335,6 +338,7 @@ impl<T> Batcher<T> {
             batch.before = Some(self.clocks);
             self.batches += 1;
         }
+        // Not put back at once: they would be popped again for ever.
         let mut set_aside = Vec::new();
         while (batch.is_empty() || batch.tokens < self.budget)
             && let Some((class, share)) = self.pop_next_share()
@@ -394,8 +398,11 @@ impl<T> Batcher<T> {
     /// Moves the clocks forward by a row that brought its share to `finish`.
     fn advance(&mut self, class: usize, length: usize, finish: u64) {
         let clocks = &mut self.clocks;
+        // The clock of weighted fair queueing: it advances by one token once each active share was
+        // served one.
         clocks.time[class] += length as u64 * UNITS_PER_TOKEN / self.active[class].max(1);
         clocks.latest_finish[class] = clocks.latest_finish[class].max(finish);
+        // Before the advance: Goyal's v(t) is the start tag of the row in service, not its end.
         clocks.floor = clocks.finish[class];
         clocks.finish[class] += length as u64 * CLASS_PACE[class];
     }

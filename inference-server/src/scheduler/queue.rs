@@ -54,6 +54,7 @@ struct State {
 impl State {
     fn push(&mut self, job: Arc<Job>, rows: Vec<Row>) {
         let interactive = job.source.share().priority() == Priority::Interactive;
+        // Put back and filled again: fair queueing then takes the interactive rows first.
         if interactive && self.prepared.has_bulk() {
             self.batcher.put_back(std::mem::take(&mut self.prepared));
         }
@@ -145,6 +146,7 @@ impl Queue {
             lost: CancellationToken::new(),
         });
         let queue = Self { shared: Arc::clone(&shared) };
+        // A thread for each batch in flight: it blocks in the device's calls.
         for index in 0..in_flight {
             let shared = Arc::clone(&shared);
             thread::Builder::new().name(format!("device-{index}")).spawn(move || shared.run_device())?;
@@ -210,6 +212,8 @@ impl Shared {
             if state.closed {
                 return None;
             }
+            // As late as possible, so that rows whose caller has left do not take the place of
+            // others.
             state.drop_abandoned(&self.metrics);
             let full = state.prepare();
             if full || (state.in_flight == 0 && !state.prepared.is_empty()) {
@@ -235,6 +239,8 @@ impl Shared {
         let model = rows[0].job.source.model();
         let grant = self.arbiter.shared();
         let started = Instant::now();
+        // The union for the batch: an output may hold more than a row asked for, and callers take
+        // their part.
         let extras = rows.iter().fold(Extras::default(), |all, row| all | row.job.source.extras());
         let results = compute(model.as_ref(), &ids, extras);
         drop(grant);
@@ -242,6 +248,7 @@ impl Shared {
         self.admission.observe(tokens, elapsed);
         self.metrics.computed(model.name(), rows.len(), tokens, elapsed);
         if results.iter().any(|row| matches!(row, Err(ComputeError::DeviceLost(_)))) {
+            // Only a restart helps: a CUDA context that has failed stays unusable in its process.
             self.lost.cancel();
         }
         FinishedBatch { rows, results, elapsed }
@@ -269,6 +276,7 @@ impl Shared {
                 state.jobs.retain(|job| !job.is_finished() || job.has_rows());
                 continue;
             }
+            // Not when closed: the last batches still come back and have to be answered.
             if state.device_threads == 0 {
                 return;
             }
@@ -284,6 +292,7 @@ impl Shared {
 fn distribute(finished: FinishedBatch) {
     let FinishedBatch { rows, results, elapsed } = finished;
     let mut jobs: Vec<&Arc<Job>> = rows.iter().map(|row| &row.job).collect();
+    // A job counts the time of a batch once, however many of its rows were in it.
     jobs.sort_unstable_by_key(|job| Arc::as_ptr(job));
     jobs.dedup_by_key(|job| Arc::as_ptr(job));
     jobs.into_iter().for_each(|job| job.add_compute(elapsed));

@@ -35,6 +35,7 @@ impl HttpPort {
         let Some(address) = config.http_listen else { return Ok(None) };
         let listener = listen(address, "--http-listen").await?;
         let (room, patience) = (config.connections.serving, config.patience);
+        // HTTP/1.1 is expected as well: OpenAI's clients speak it.
         let port = Port { room, tls: tls(config, Protocol::Http)?, is_http2: false, patience };
         let router = openai::router(service, access.clone(), patience);
         Ok(Some(Self { listener, port, router }))

@@ -3,6 +3,7 @@
 //! On the first signal new requests get UNAVAILABLE, every health name says NOT_SERVING, and
 //! in-flight requests are finished within `--drain-seconds`; a second signal cuts them off.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,7 +21,7 @@ use crate::registry::{ModelState, Registry};
 use crate::scheduler::admission::Admission;
 
 /// Time that open streams (a health watch, for one) keep the listener after the drain, to send
-/// their last message (chosen, not measured).
+/// their last message. Not tuned: a network round trip, and too short for an operator to notice.
 const STREAM_GRACE: Duration = Duration::from_millis(250);
 
 impl Server {
@@ -36,6 +37,8 @@ impl Server {
         let port = Port { room: self.room.serving, tls: self.tls, is_http2: true, patience };
         let incoming = connections::incoming(self.grpc, port);
         let serving = self.router.serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
+        // Spawned, so that a panic of the transport is an error here and not the end of the
+        // process.
         let mut serving = tokio::spawn(serving);
         let probes = self.metrics.router().merge(probes::router(self.health.clone()));
         let port = Port { room: self.room.probes, tls: None, is_http2: false, patience };
@@ -47,6 +50,7 @@ impl Server {
             tokio::spawn(http::serve(incoming, http.router, patience.head, closed.clone()))
         });
         let publish = publisher(self.health.clone());
+        // After the ports serve: health answers, and says NOT_SERVING, while models are read.
         let mut loading = self.device.and_then(|device| self.loader.start(device, publish));
 
         let ended = loop {
@@ -65,27 +69,39 @@ impl Server {
                 }
             }
         };
+        // Admission first: a request that health still sent here is refused instead of begun.
         self.admission.drain();
         self.health.stop().await;
         let outcome = match ended {
             Some(outcome) => outcome,
             None => drain(&self.admission, self.drain, &stop).await,
         };
+        // Cut off before the listener closes, so that a stream can still send why it ends.
         self.cut_off.cancel();
         closed.cancel();
-        // Health watches never end by themselves, and what was cut off still has to be told so.
-        if !serving.is_finished() && tokio::time::timeout(STREAM_GRACE, &mut serving).await.is_err() {
-            serving.abort();
-        }
+        close(serving).await;
         openai.iter().for_each(JoinHandle::abort);
         metrics.abort();
-        if let Some(file) = &self.announce_file
-            && let Err(error) = std::fs::remove_file(file)
-        {
-            tracing::warn!(file.path = %file.display(), error.message = %error, "announce file not removed");
+        if let Some(file) = &self.announce_file {
+            remove_announcement(file);
         }
         tracing::info!(outcome = ?outcome, "stopped");
         Ok(outcome)
+    }
+}
+
+/// Ends the gRPC server, which no longer accepts connections.
+async fn close<T>(mut serving: JoinHandle<T>) {
+    // Health watches never end by themselves, and what was cut off still has to be told so.
+    if !serving.is_finished() && tokio::time::timeout(STREAM_GRACE, &mut serving).await.is_err() {
+        serving.abort();
+    }
+}
+
+/// Removes the announce file: a program that finds one may call the addresses in it.
+fn remove_announcement(file: &Path) {
+    if let Err(error) = std::fs::remove_file(file) {
+        tracing::warn!(file.path = %file.display(), error.message = %error, "announce file not removed");
     }
 }
 
@@ -99,6 +115,7 @@ fn publisher(health: Health) -> impl Fn() + Send + 'static {
 async fn drain(admission: &Admission, time: Duration, stop: &Stop) -> Outcome {
     tracing::info!(requests = admission.requests(), "draining");
     tokio::select! {
+        // Requests and not connections are waited for: clients keep idle connections for ever.
         () = admission.when(|count| *count == 0) => Outcome::Drained,
         () = tokio::time::sleep(time) => Outcome::CutOff,
         () = stop.now.cancelled() => Outcome::CutOff,

@@ -24,6 +24,8 @@ impl Stop {
     /// If the handlers cannot be installed.
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
+        // Installed here and not in the task: a signal that comes before the task first runs must
+        // count.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let (drain, now) = (stop.drain.clone(), stop.now.clone());

@@ -13,6 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// subscriber exists already.
 pub fn init() {
     let filter = EnvFilter::try_from_env("OBSERVATORY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // stderr, as stdout belongs to programs that read a tool's answer.
     let registry = tracing_subscriber::registry().with(filter);
     let started = if stderr().is_terminal() {
         registry.with(tracing_subscriber::fmt::layer().with_writer(stderr)).try_init()

@@ -16,8 +16,8 @@ use crate::metrics::Metrics;
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::admission::RequestPermit;
 
-/// Longest request id and trace context taken over from a caller: room for a UUID or a W3C
-/// traceparent with a prefix, too little to fill a log with.
+/// Longest request id and trace context taken over from a caller. Not tuned: room for a UUID (36
+/// characters) or a W3C traceparent (55) with a prefix, too little to fill a log with.
 pub(crate) const LONGEST_ID: usize = 128;
 
 /// Context of a call, filled in as it passes: the transports set deadline, client and options, the
@@ -107,6 +107,8 @@ struct Checked {
 
 impl CallOptions {
     fn check(self, field: &str) -> Result<Checked, Error> {
+        // Printable ASCII only: the id is copied into a header and into logs, where a line break
+        // would forge an entry.
         let id = self.request_id;
         if id.len() > LONGEST_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::InvalidValue {
@@ -131,6 +133,8 @@ pub(crate) struct Call {
     pub(super) begin_by: Option<Instant>,
     /// Cancelled when the caller goes away.
     pub(super) cancel: CancellationToken,
+    // A guard and no method: a call is dropped wherever its future is, which no code of ours would
+    // notice.
     _cancel_on_drop: DropGuard,
     cut_off: CancellationToken,
     permit: Arc<RequestPermit>,
@@ -165,6 +169,8 @@ impl Service {
         let latest = now + self.limits().time;
         let max_queue = context.0.options.get().and_then(|options| options.max_queue);
         Call {
+            // The server's own limit holds for callers without a deadline, and for those with one
+            // of a year.
             deadline: context.deadline().map_or(latest, |deadline| deadline.min(latest)),
             begin_by: max_queue.map(|time| now + time),
             _cancel_on_drop: cancel.clone().drop_guard(),

@@ -117,6 +117,7 @@ impl Service {
         texts: Vec<String>,
         field: FieldPath,
     ) -> Result<(ClassifyPlan, Classified), Error> {
+        // First of all: a refusal for lack of room must cost nothing, not even the checks below.
         let call = self.admit(context)?;
         self.check_count("texts", texts.len())?;
         let plan = self.classify_plan(context, settings)?;
@@ -163,9 +164,10 @@ impl Service {
         let permit = self.reserve(&plan.model, "", texts.iter().map(String::as_str))?;
         let started = Instant::now();
         let (reader, overlap) = (Arc::clone(&plan.model), plan.overlap);
-        let read = move |field: &str, text: &str| reader.tokenizer.windows(field, text, overlap);
-        let (texts, mut read) =
-            self.read_each(call, texts.into_iter().enumerate().collect(), field, read).await?;
+        let texts = texts.into_iter().enumerate().collect();
+        let (texts, mut read) = self
+            .read_each(call, texts, field, move |field, text| reader.tokenizer.windows(field, text, overlap))
+            .await?;
         let tokenize = started.elapsed();
         // Ids move to the queue without a copy; the spans stay here for the entities.
         let windows = read.iter_mut().flatten().flat_map(|text| text.windows.iter_mut());
@@ -173,6 +175,8 @@ impl Service {
         let prompt_tokens = rows.iter().map(|row| row.len() as u32).sum();
         let done = self.compute(call, &plan.source, rows, permit).await?;
 
+        // Rows came in the order of texts and windows, so each text takes as many outputs as it has
+        // windows.
         let mut outputs = done.outputs.into_iter().map(|output| output.values);
         let mut items = Vec::with_capacity(read.len());
         for (windowed, (_, text)) in read.into_iter().zip(&texts) {
@@ -260,11 +264,14 @@ fn scores(
     outputs: &mut impl Iterator<Item = Vec<f32>>,
     labels: usize,
 ) -> Option<Vec<Vec<f32>>> {
+    // Logits are averaged and not probabilities: a window that is sure outweighs one that saw the
+    // token at its edge.
     let mut sums = vec![vec![0.0_f32; labels]; text.spans.len()];
     let mut counts = vec![0.0_f32; text.spans.len()];
     for (window, output) in text.windows.iter().zip(outputs) {
         let tokens = output.chunks_exact(labels).skip(window.lead).take(window.tokens);
         for (token, logits) in (window.first..).zip(tokens) {
+            // Every token is in at least one window, so no count stays zero.
             counts[token] += 1.0;
             sums[token].iter_mut().zip(logits).for_each(|(sum, logit)| *sum += logit);
         }

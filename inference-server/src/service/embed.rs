@@ -19,7 +19,8 @@ use crate::scheduler::batcher::Priority;
 use crate::scheduler::queue::WorkSource;
 use crate::text::tokenizer::Truncation;
 
-/// Bytes of a caller's own prompt: it is tokenized once more with every text.
+/// Bytes of a caller's own prompt at most: it is tokenized once more with every text. Not tuned:
+/// the instructions that embedding models are published with have some hundred bytes.
 const LONGEST_PROMPT: usize = 4_096;
 
 /// Prompt in front of every text.
@@ -113,6 +114,7 @@ impl Service {
         texts: Vec<String>,
         field: FieldPath,
     ) -> Result<(EmbedPlan, Embeddings), Error> {
+        // First of all: a refusal for lack of room must cost nothing, not even the checks below.
         let call = self.admit(context)?;
         self.check_count("texts", texts.len())?;
         let plan = self.embed_plan(context, settings)?;
@@ -169,6 +171,8 @@ impl Service {
         for known in cached {
             let embedded = match known {
                 Some(known) => Ok(known),
+                // Texts that the cache lacked were computed in their order, so they fill the gaps
+                // one by one.
                 None => computed.next().unwrap_or(Err(Error::Backend)),
             };
             items.push(embedded.and_then(|embedded| plan.finish(&embedded)));
@@ -205,6 +209,7 @@ impl Service {
         missing: Vec<Missing>,
         field: FieldPath,
     ) -> Result<(Vec<Result<Arc<Embedded>, Error>>, Timing), Error> {
+        // Reserved by an estimate before tokenizing: an overloaded server spends no time on texts.
         let permit = {
             let texts = missing.iter().map(|missing| missing.text.as_str());
             self.reserve(&plan.model, &plan.prompt, texts)?
@@ -213,10 +218,14 @@ impl Service {
         let texts = missing.into_iter().map(|missing| (missing.index, missing.text)).collect();
         let started = Instant::now();
         let (model, prompt, truncation) = (Arc::clone(&plan.model), plan.prompt.clone(), plan.truncation);
-        let encode = move |field: &str, text: &str| model.tokenizer.encode(field, &prompt, text, truncation);
-        let (_, mut encodings) = self.read_each(call, texts, field, encode).await?;
+        let (_, mut encodings) = self
+            .read_each(call, texts, field, move |field, text| {
+                model.tokenizer.encode(field, &prompt, text, truncation)
+            })
+            .await?;
         let tokenize = started.elapsed();
 
+        // Ids move to the queue without a copy.
         let rows: Vec<Vec<u32>> =
             encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids)).collect();
         let tokens: Vec<u32> = rows.iter().map(|row| row.len() as u32).collect();
@@ -233,11 +242,7 @@ impl Service {
             items.push(match encoded {
                 Err(error) => Err(error),
                 Ok(encoded) => outputs.next().ok_or(Error::Backend).map(|(output, tokens)| {
-                    let RowOutput { values: vector, sparse, multi_vector } = output;
-                    let token_outputs =
-                        ids.next().map(|ids| Box::new(TokenOutputs { ids, sparse, multi_vector }));
-                    let truncated = encoded.truncated;
-                    let embedded = Arc::new(Embedded { vector, tokens, truncated, token_outputs });
+                    let embedded = Arc::new(embedded(output, ids.next(), tokens, encoded.truncated));
                     self.remember(key, &embedded);
                     embedded
                 }),
@@ -287,10 +292,19 @@ impl EmbedPlan {
     }
 }
 
+/// The output of a row as it is cached; `ids` are those of its tokens, if token outputs are kept.
+fn embedded(output: RowOutput, ids: Option<Vec<u32>>, tokens: u32, truncated: bool) -> Embedded {
+    let RowOutput { values: vector, sparse, multi_vector } = output;
+    let token_outputs = ids.map(|ids| Box::new(TokenOutputs { ids, sparse, multi_vector }));
+    Embedded { vector, tokens, truncated, token_outputs }
+}
+
 /// The lengths that a model was trained to be cut to, and its own.
 fn dimensions(asked: Option<u32>, info: &ModelInfo) -> Result<usize, Error> {
     let Some(asked) = asked else { return Ok(info.dimensions) };
     let lengths: Vec<usize> = info.matryoshka.iter().copied().chain([info.dimensions]).collect();
+    // Any length could be cut; one the model was not trained for would give a poor vector without a
+    // sign.
     if lengths.contains(&(asked as usize)) {
         return Ok(asked as usize);
     }
@@ -312,6 +326,7 @@ fn prompt(info: &ModelInfo, prompt: Prompt) -> Result<String, Error> {
         Prompt::Text(text) => return Ok(text),
         Prompt::Named(name) => name,
         Prompt::Default => match &info.default_prompt {
+            // An empty name stands for no prompt, as null does.
             Some(name) if !name.is_empty() => name.clone(),
             _ => return Ok(String::new()),
         },

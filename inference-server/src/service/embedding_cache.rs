@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::text::tokenizer::Truncation;
 
-/// Bytes of an entry in addition to its vector: key, counts, and its places in the two maps,
-/// rounded up.
+/// Bytes of an entry in addition to its vector: twice the key of 32 bytes, use and counts, `Arc`
+/// and `Vec`, and the slack of the two maps, rounded up. An estimate, not measured.
 const OVERHEAD: usize = 160;
 
 /// The vector of a text, and how the text was tokenized.
@@ -49,12 +49,15 @@ pub(crate) struct Keys(Sha256);
 impl Keys {
     /// Keys of texts embedded by this revision of a model behind this prompt.
     pub(crate) fn new(revision: &str, prompt: &str, truncation: Truncation) -> Self {
+        // A cryptographic hash: texts come from strangers, and a collision would answer one with
+        // the vector of another.
         let mut hash = Sha256::new();
         for part in [revision, prompt] {
             // The length keeps "ab" + "c" and "a" + "bc" apart.
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
+        // A text that was cut on the left has another vector than one cut on the right.
         hash.update([truncation as u8]);
         Self(hash)
     }
@@ -124,6 +127,7 @@ impl EmbeddingCache {
         let mut state = self.state();
         let State { entries, by_use, clock, .. } = &mut *state;
         let entry = entries.get_mut(key)?;
+        // A counter instead of a time: it is unique, so that it can be the key of `by_use`.
         *clock += 1;
         by_use.remove(&entry.used);
         by_use.insert(*clock, *key);
@@ -134,6 +138,7 @@ impl EmbeddingCache {
     /// Caches a vector, evicting the least recently used ones.
     pub(crate) fn insert(&self, key: Key, value: Arc<Embedded>) {
         let bytes = weight(&value);
+        // Otherwise it would evict all others and then itself.
         if bytes > self.budget {
             return;
         }

@@ -108,6 +108,8 @@ impl Service {
         let begun = self.begin(&call, &plan, placed).await?;
         let items = tokio::select! {
             items = join_all(begun.into_iter().map(to_end)) => items,
+            // All or nothing: a batch that is late has no use for half of its texts, which are
+            // cancelled with the call.
             error = call.interruption(Error::ExpiredRunning) => return Err(error),
         };
         self.count_refused_items(&items);
@@ -134,6 +136,7 @@ impl Service {
         let mut jobs = Vec::with_capacity(prompts.len());
         for (index, (field, prompt)) in prompts.into_iter().enumerate() {
             let (service, cancel, plan) = (self.clone(), call.cancel.clone(), Arc::clone(plan));
+            // Asked when a thread takes the job: the caller may have left while it waited.
             jobs.push(move || match cancel.is_cancelled() {
                 true => Err(Error::Cancelled),
                 false => service.read_prompt(&plan, index, &field, prompt),
@@ -175,6 +178,7 @@ impl Service {
         for answer in answers {
             let compiled: Result<(ReadPrompt, Option<(String, Matcher)>), Error> = tokio::select! {
                 compiled = answer => compiled.map_err(|_| Error::Backend)?,
+                // Compiling cannot be interrupted by the caller's deadline, but waiting for it can.
                 error = call.interruption(Error::ExpiredInQueue) => return Err(error),
             };
             begun.push(compiled.and_then(|(prompt, matcher)| self.submit(call, plan, prompt, matcher)));
@@ -193,9 +197,12 @@ impl Service {
         let ReadPrompt { ids, seed, max_new_tokens, took: tokenize } = prompt;
         let prompt_tokens = ids.len();
         call.check_quota()?;
+        // For the longest answer: what is admitted must be able to end. The engine's own admission,
+        // as sequences hold KV blocks and encoder batches do not.
         let permit = generator.admission().reserve((prompt_tokens + max_new_tokens) as u64)?;
         call.charge(prompt_tokens as u64, &self.0.metrics);
         let (sender, events) = unbounded_channel();
+        // Each prompt of a batch has its own seed, so that equal prompts give different texts.
         let sampling = SamplingParams { seed, ..plan.sampling.clone() };
         let eos_ids = if plan.ignore_end { Vec::new() } else { generator.profile().eos_ids.clone() };
         generator.submit(sequence::Request {
@@ -204,6 +211,7 @@ impl Service {
             detokenizer: generator.detokenizer(),
             stop_strings: StopStrings::new(plan.stop.clone()),
             matcher,
+            // Forced tokens skip the forward pass that would give their log probabilities.
             append_forced: !plan.logprobs,
             eos_ids,
             stop_token_ids: plan.stop_ids.clone(),

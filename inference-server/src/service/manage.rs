@@ -12,10 +12,11 @@ use crate::error::Error;
 use crate::registry::loaded::LoadedModel;
 use crate::registry::{ModelEntry, ModelState};
 
-/// Pause between two looks at a model that is being loaded or unloaded: short for a person, long
-/// for a processor.
+/// Pause between two looks at a model that is being loaded or unloaded. Not tuned: short for a
+/// person, long for a processor.
 const POLL: Duration = Duration::from_millis(50);
-/// Longest time without a report on a load, so that proxies keep the stream open.
+/// Longest time without a report on a load. Not tuned: far below the minute after which common
+/// proxies close a silent stream.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Progress of a load.
@@ -61,6 +62,7 @@ impl Service {
     ) -> Result<ModelEntry, Error> {
         let call = self.admit(context)?;
         let model = self.0.registry.unload(name)?;
+        // Before waiting: health and listings must show the model as gone while its last calls end.
         changed.await;
         if let Some(model) = model {
             tokio::select! {
@@ -70,6 +72,7 @@ impl Service {
             }
             tracing::info!(model.name = name, "model unloaded");
         }
+        // Looked up again, as the model may be loading once more by now.
         self.0.registry.entry(name)
     }
 }
@@ -93,6 +96,7 @@ impl Load {
 
     async fn report(&mut self) -> Result<LoadReport, Error> {
         loop {
+            // Polled: the loader's thread should not have to know who watches it.
             let entry = self.service.registry().entry(&self.name)?;
             let progress = match &entry.state {
                 ModelState::Loading(loading) => loading.progress(),

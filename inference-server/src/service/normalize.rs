@@ -14,6 +14,7 @@ pub(super) fn cut(vector: &[f32], dimensions: usize, normalize: bool) -> Option<
 /// The vector as it is answered; `None` if a number is not finite.
 pub(super) fn finished(mut vector: Vec<f32>, normalize: bool) -> Option<Vec<f32>> {
     if normalize {
+        // In f64: the squares of a thousand f32 lose digits that the unit length would show.
         let norm = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(SMALLEST_NORM);
         vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
     }

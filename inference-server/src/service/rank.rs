@@ -84,8 +84,11 @@ impl Service {
             return Err(Error::EmptyInput { field: "query".to_owned() });
         }
 
+        // Before tokenizing, as for embeddings; `reserve` of the service would count the query once
+        // only.
         let permit = self.0.admission.reserve(estimate(&model, &query, &documents))?;
         let started = Instant::now();
+        // Empty until a thread needs it: tokenizing the query here would block the async runtime.
         let (reader, first, truncation) = (Arc::clone(&model), OnceLock::new(), settings.truncation);
         let read = move |field: &str, text: &str| {
             // Tokenized once, by whichever thread comes first.
@@ -93,8 +96,8 @@ impl Service {
             reader.tokenizer.encode_pair(field, first.as_ref().map_err(Clone::clone)?, text, truncation)
         };
         let documents = documents.into_iter().enumerate().collect();
-        let field = |index| format!("documents[{index}]");
-        let (_, mut pairs) = self.read_each(&call, documents, field, read).await?;
+        let (_, mut pairs) =
+            self.read_each(&call, documents, |index| format!("documents[{index}]"), read).await?;
         let tokenize = started.elapsed();
         let read: Vec<Result<Scored, Error>> = pairs.iter().map(unscored).collect();
         let rows = pairs.iter_mut().flatten().map(|pair| std::mem::take(&mut pair.ids)).collect();
@@ -163,6 +166,7 @@ fn sigmoid(logit: f32) -> f32 {
 fn arranged(documents: Vec<RankedDocument>, keep_order: bool, top: usize) -> Vec<RankedDocument> {
     let (mut good, failed): (Vec<_>, Vec<_>) =
         documents.into_iter().partition(|document| document.result.is_ok());
+    // A stable sort, as the order of equal documents is promised.
     good.sort_by(|a, b| b.score().partial_cmp(&a.score()).unwrap_or(Ordering::Equal));
     if top > 0 {
         good.truncate(top);

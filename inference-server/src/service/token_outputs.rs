@@ -49,6 +49,7 @@ impl SparseWeights {
             if !weight.is_finite() {
                 return None;
             }
+            // ReLU leaves zeros for most tokens; FlagEmbedding drops them too.
             if *weight > 0.0 && !no_text.contains(id) {
                 let kept = largest.entry(*id).or_default();
                 *kept = kept.max(*weight);
@@ -64,6 +65,7 @@ impl TokenVectors {
     /// if asked. `None` if a number is not finite.
     pub(super) fn of(values: &[f32], dimensions: usize, normalize: bool) -> Option<Self> {
         let mut vectors = Vec::with_capacity(values.len());
+        // FlagEmbedding's ColBERT head starts behind `<s>`, whose vector stands for the whole text.
         for token in values.chunks_exact(dimensions).skip(1) {
             vectors.extend(finished(token.to_vec(), normalize)?);
         }

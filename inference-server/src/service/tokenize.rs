@@ -17,9 +17,9 @@ pub(crate) struct Tokens {
     pub ids: Vec<u32>,
     /// The tokens as the vocabulary spells them.
     pub tokens: Vec<String>,
-    /// Code point where each begins.
+    /// Byte where each begins; 0 for special tokens.
     pub starts: Vec<u32>,
-    /// Code point after each.
+    /// Byte after each; 0 for special tokens.
     pub ends: Vec<u32>,
 }
 
@@ -72,6 +72,7 @@ impl Service {
     ) -> Result<(Arc<LoadedModel>, Vec<T>), Error> {
         let call = self.admit(context)?;
         self.check_count("texts", texts.len())?;
+        // Any task: every model has a tokenizer.
         let model = self.resolve(context, model, None)?;
         let reader = Arc::clone(&model);
         let read = move |_: &str, text: &str| reader.tokenizer.tokens(text, special_tokens).map(&one);
@@ -95,14 +96,8 @@ impl Service {
         self.check_count("sequences", sequences.len())?;
         let model = self.resolve(context, model, None)?;
         let reader = Arc::clone(&model);
-        let job = move || {
-            let mut texts = Vec::with_capacity(sequences.len());
-            for (index, ids) in sequences.iter().enumerate() {
-                let field = format!("sequences[{index}].ids");
-                texts.push(reader.tokenizer.decode(&field, ids, keep_special_tokens)?);
-            }
-            Ok::<_, Error>(texts)
-        };
+        // One job: decoding is a look-up for each id, too little to be shared out.
+        let job = move || decode(&reader, &sequences, keep_special_tokens);
         let texts = self.read(&call, vec![job])?.remove(0).await.map_err(|_| Error::Backend)??;
         Ok((model, texts))
     }
@@ -115,4 +110,17 @@ impl Service {
         let model = self.0.registry.resolve(model, "", Some(Task::Embedding))?;
         model.tokenizer.decode(field, ids, false)
     }
+}
+
+fn decode(
+    model: &LoadedModel,
+    sequences: &[Vec<u32>],
+    keep_special_tokens: bool,
+) -> Result<Vec<String>, Error> {
+    let mut texts = Vec::with_capacity(sequences.len());
+    for (index, ids) in sequences.iter().enumerate() {
+        let field = format!("sequences[{index}].ids");
+        texts.push(model.tokenizer.decode(&field, ids, keep_special_tokens)?);
+    }
+    Ok(texts)
 }

@@ -49,6 +49,7 @@ pub(crate) const OUTSIDE: &str = "O";
 /// Softmax in place.
 pub(crate) fn softmax(logits: &mut [f32]) {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    // Less the highest, so that no exponential overflows.
     logits.iter_mut().for_each(|x| *x = (*x - highest).exp());
     let sum: f32 = logits.iter().sum();
     logits.iter_mut().for_each(|x| *x /= sum);
@@ -85,6 +86,7 @@ pub(crate) fn entities(
 pub(crate) fn best(scores: &[f32]) -> (usize, f32) {
     let mut best = (0, f32::NEG_INFINITY);
     for (index, score) in scores.iter().copied().enumerate() {
+        // Strictly greater, as numpy's argmax takes the first of equals.
         if score > best.1 {
             best = (index, score);
         }

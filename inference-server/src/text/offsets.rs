@@ -1,7 +1,8 @@
 //! Positions in a text, in the unit that a caller counts in.
 //!
-//! Inside the server every span counts code points; callers may want bytes (Rust, Go) or UTF-16
-//! code units (JavaScript, Java).
+//! Inside the server spans of entities count code points; callers may want bytes (Rust, Go) or
+//! UTF-16 code units (JavaScript, Java). Spans of a text that was lower-cased are those of the text
+//! as it was given.
 
 /// The unit of the offsets in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,6 +54,34 @@ impl<'t> OffsetMap<'t> {
     /// Text of a half-open span of code points.
     pub(crate) fn text(&self, start: usize, end: usize) -> &'t str {
         &self.text[self.bytes[start] as usize..self.bytes[end] as usize]
+    }
+}
+
+/// Maps byte positions of a text's lower-case form to those of the text. Lower case may be longer:
+/// U+0130 (İ) has two bytes and becomes three.
+pub(super) struct LowercaseMap {
+    /// For each byte of the lower-case form, the span of the character that it comes from.
+    characters: Vec<(usize, usize)>,
+    length: usize,
+}
+
+impl LowercaseMap {
+    /// Indexes the text, in time linear in its length.
+    pub(super) fn new(text: &str) -> Self {
+        let mut characters = Vec::with_capacity(text.len());
+        for (at, character) in text.char_indices() {
+            // `str::to_lowercase` takes another sigma at the end of a word, which is as long.
+            let bytes = character.to_lowercase().map(char::len_utf8).sum();
+            characters.extend(std::iter::repeat_n((at, at + character.len_utf8()), bytes));
+        }
+        Self { characters, length: text.len() }
+    }
+
+    /// The span in the text of a span of its lower-case form: of all characters that it touches.
+    pub(super) fn span(&self, (start, end): (usize, usize)) -> (usize, usize) {
+        let start = self.characters.get(start).map_or(self.length, |character| character.0);
+        let last = end.checked_sub(1).and_then(|last| self.characters.get(last));
+        (start, last.map_or(0, |character| character.1).max(start))
     }
 }
 

@@ -17,6 +17,7 @@ use tokenizers::{Encoding, ModelWrapper, PostProcessor, Tokenizer};
 
 use crate::error::Error;
 use crate::text::entities::TokenSpan;
+use crate::text::offsets::LowercaseMap;
 
 /// Bit of a token id that marks token type 1, that of the second text of a pair.
 ///
@@ -25,11 +26,14 @@ use crate::text::entities::TokenSpan;
 pub(crate) const SECOND_TEXT: u32 = 1 << 31;
 
 /// Default number of tokens that neighbouring windows share: context for an entity at their edge.
+/// Not tuned: some sentences, and an eighth of a window of 512.
 const DEFAULT_OVERLAP: usize = 64;
 
-/// Tokens per byte before the first measurement: a guess, which the first texts correct.
+/// Tokens per byte before the first measurement. Not tuned: English takes a token for about four
+/// bytes, and the first texts correct it.
 const INITIAL_DENSITY: f32 = 0.3;
-/// Length of a text in bytes that weighs as much as all measurements before it.
+/// Length of a text in bytes that weighs as much as all measurements before it. Not tuned: a page
+/// of text.
 const DENSITY_BYTES: f32 = 4_096.0;
 
 /// Treatment of a text that exceeds the limit of the model.
@@ -105,12 +109,15 @@ pub struct TextTokenizer {
 /// then ordinary characters.
 fn without_tokens_beyond(file: &[u8], vocab_size: usize) -> Result<Vec<u8>> {
     let mut json: serde_json::Value = serde_json::from_slice(file)?;
-    let known = |token: &serde_json::Value| token["id"].as_u64().is_none_or(|id| id < vocab_size as u64);
     let mut dropped: Vec<String> = Vec::new();
     if let Some(added) = json["added_tokens"].as_array_mut() {
-        let beyond = added.iter().filter(|token| !known(token));
-        dropped.extend(beyond.filter_map(|token| token["content"].as_str().map(str::to_owned)));
-        added.retain(known);
+        added.retain(|token| {
+            let has_embedding = token["id"].as_u64().is_none_or(|id| id < vocab_size as u64);
+            if !has_embedding {
+                dropped.extend(token["content"].as_str().map(str::to_owned));
+            }
+            has_embedding
+        });
     }
     if let Some(vocabulary) = json["model"]["vocab"].as_object_mut() {
         for token in &dropped {
@@ -150,6 +157,8 @@ impl TextTokenizer {
     /// # Errors
     /// If the special tokens alone reach `max_tokens`.
     pub fn new(mut inner: Tokenizer, max_tokens: usize, lowercase: bool) -> Result<Self> {
+        // Rows are packed, so padding would be computed for nothing; truncation is chosen by the
+        // request.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
         let added = inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
@@ -182,6 +191,8 @@ impl TextTokenizer {
     ) -> Result<Encoded, Error> {
         check_not_empty(field, text)?;
         let mut encoding = self.encode_content(&self.lowercase_if_needed(format!("{prompt}{text}")))?;
+        // By the tokens and not by the text's length: the whole text is tokenized, as in
+        // transformers.
         let (tokens, limit) = (encoding.len() + self.added, self.max_tokens);
         let truncated = tokens > limit;
         if truncated {
@@ -223,6 +234,7 @@ impl TextTokenizer {
         let truncated = tokens > self.max_tokens;
         if truncated {
             let direction = truncation.direction();
+            // The library's own rule, so that the cut is at the same token as in transformers.
             let params = TruncationParams {
                 direction: direction.ok_or_else(|| too_long(field, tokens, self.max_tokens))?,
                 max_length: self.max_tokens.saturating_sub(self.added_to_pair),
@@ -255,6 +267,7 @@ impl TextTokenizer {
     /// # Errors
     /// [`Error::Backend`] if the tokenizer fails.
     pub fn encode_prompt(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {
+        // Without offsets, which a prompt has no use for.
         let encoding = self.inner.encode_fast(text, special).map_err(|error| backend_error(&error))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -272,12 +285,16 @@ impl TextTokenizer {
     }
 
     /// The tokens of a text with their byte offsets, never truncated; `special` adds the special
-    /// tokens around it.
+    /// tokens around it. A text is lower-cased as for [`TextTokenizer::encode`], so that its ids
+    /// are those that the model reads; offsets are those of the text as it was given.
     ///
     /// # Errors
     /// [`Error::Backend`] if the tokenizer fails.
     pub fn tokens(&self, text: &str, special: bool) -> Result<Encoding, Error> {
-        let encoding = self.encode_content(text)?;
+        let mut encoding = self.encode_content(&self.lowercase_if_needed(text.to_owned()))?;
+        if self.lowercase {
+            encoding = with_offsets_of(text, &encoding);
+        }
         if special { self.with_special(encoding) } else { Ok(encoding) }
     }
 
@@ -321,6 +338,8 @@ impl TextTokenizer {
     pub fn windows(&self, field: &str, text: &str, overlap: usize) -> Result<Windowed, Error> {
         check_not_empty(field, text)?;
         let window = self.max_tokens - self.added;
+        // Not lower-cased: `do_lower_case` is a setting of sentence-transformers, and transformers'
+        // pipeline, which token classifiers are evaluated with, knows nothing of it.
         let mut content =
             self.inner.encode_char_offsets(text, false).map_err(|error| backend_error(&error))?;
         let spans = self.spans(text, &content);
@@ -334,6 +353,7 @@ impl TextTokenizer {
         for (index, part) in std::iter::once(content).chain(rest).enumerate() {
             let tokens = part.len();
             let whole = self.with_special(part)?;
+            // Counted in the result: templates may put more than one token in front.
             let lead = whole.get_special_tokens_mask().iter().take_while(|special| **special == 1).count();
             windows.push(Window {
                 ids: whole.get_ids().to_vec(),
@@ -356,6 +376,8 @@ impl TextTokenizer {
             }
             _ => false,
         };
+        // transformers takes an unknown token for the beginning of a word, whatever stands before
+        // it.
         let unknown = ["[UNK]", "<unk>"].map(|token| self.inner.token_to_id(token));
         let tokens = encoding.get_tokens().iter().zip(encoding.get_ids()).zip(encoding.get_offsets());
         tokens
@@ -389,6 +411,7 @@ impl TextTokenizer {
 
     /// The tokens of a text without special tokens; updates the density.
     fn encode_content(&self, text: &str) -> Result<Encoding, Error> {
+        // Special tokens come later, behind truncation.
         let encoding = self.inner.encode(text, false).map_err(|error| backend_error(&error))?;
         // Concurrent updates may lose a measurement, which an estimate can afford.
         let old = f32::from_bits(self.density.load(Ordering::Relaxed));
@@ -401,6 +424,23 @@ impl TextTokenizer {
     fn with_special(&self, encoding: Encoding) -> Result<Encoding, Error> {
         self.inner.post_process(encoding, None, true).map_err(|error| backend_error(&error))
     }
+}
+
+/// The tokens of a text's lower-case form with their offsets in the text.
+fn with_offsets_of(text: &str, encoding: &Encoding) -> Encoding {
+    let map = LowercaseMap::new(text);
+    Encoding::new(
+        encoding.get_ids().to_vec(),
+        encoding.get_type_ids().to_vec(),
+        encoding.get_tokens().to_vec(),
+        encoding.get_word_ids().to_vec(),
+        encoding.get_offsets().iter().map(|span| map.span(*span)).collect(),
+        encoding.get_special_tokens_mask().to_vec(),
+        encoding.get_attention_mask().to_vec(),
+        Vec::new(),
+        // No ranges stand for one sequence.
+        Default::default(),
+    )
 }
 
 fn parse(file: &str, bytes: &[u8]) -> Result<Tokenizer> {

@@ -96,6 +96,7 @@ impl Drop for WorkerPool {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.closed = true;
+        // Dropping a job drops its sender, so its caller hears of it.
         state.queue.clear();
         self.shared.ready.notify_all();
     }
@@ -122,6 +123,7 @@ impl Shared {
             if state.closed {
                 return None;
             }
+            // First come, first served: shares of one request are neighbours and end together.
             if let Some(job) = state.queue.pop_front() {
                 return Some(job);
             }

@@ -34,10 +34,12 @@ pub(super) fn to_json(value: &Value, arguments: Kwargs) -> Result<String, Error>
         ensure_ascii: arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         sort_keys: arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
     };
+    // As a Python function refuses a keyword that it does not have.
     arguments.assert_all_used()?;
     if value.is_undefined() {
         return Err(Error::new(ErrorKind::InvalidOperation, "undefined is not valid JSON"));
     }
+    // Through serde_json, which keeps the order of keys and tells integers from floats.
     let json = serde_json::to_value(value).map_err(|error| {
         Error::new(ErrorKind::InvalidOperation, format!("{} is not valid JSON", value.kind()))
             .with_source(error)

@@ -6,6 +6,8 @@
 //! tokens that end a value are tried before those that start one. The result is a completion, not
 //! always the shortest.
 
+use std::cmp::Reverse;
+
 use llguidance::Matcher as Parser;
 use toktrie::TokTrie;
 
@@ -52,6 +54,7 @@ pub(super) struct ClosingTokens {
 impl ClosingTokens {
     pub(super) fn new(trie: &TokTrie) -> Self {
         let group = |texts: &[&str]| group_of(trie, texts);
+        // Long tokens close several levels at once, which is what a text near its limit needs.
         let brackets = longest_first(trie, made_of(trie, b"}]"));
         let in_string =
             vec![string_ends(trie), group(&["\""]), group(&["aaaaaaaa", "aaaa", "the", "aa", "a", "A"])];
@@ -75,7 +78,12 @@ impl ClosingTokens {
         }
     }
 
-    /// Whether it is a token with bytes of its own.
+    /// Sort key: longer tokens first, of equals the lowest id.
+    fn longest_first(&self, id: u32) -> (Reverse<u8>, u32) {
+        (Reverse(self.lengths[id as usize]), id)
+    }
+
+    /// Returns true if it is a token with bytes of its own.
     pub(super) fn is_plain(&self, id: u32) -> bool {
         self.lengths.get(id as usize).is_some_and(|length| *length > 0)
     }
@@ -115,7 +123,7 @@ fn string_ends(trie: &TokTrie) -> Vec<u32> {
 }
 
 fn longest_first(trie: &TokTrie, mut ids: Vec<u32>) -> Vec<u32> {
-    ids.sort_by_key(|id| (std::cmp::Reverse(trie.token_len(*id)), *id));
+    ids.sort_by_key(|id| (Reverse(trie.token_len(*id)), *id));
     ids.truncate(MAX_CLOSING_TOKENS);
     ids
 }
@@ -128,7 +136,7 @@ pub(super) struct Context<'c> {
 }
 
 impl Context<'_> {
-    /// Whether the tokens, then the completion, lead to a valid end.
+    /// Returns true if the tokens, then the completion, lead to a valid end.
     pub(super) fn completes(self, parser: &mut Parser, ids: &[u32], completion: &[u32]) -> bool {
         let whole: Vec<u32> = ids.iter().chain(completion).copied().chain([self.tokens.eos]).collect();
         self.meter
@@ -205,9 +213,11 @@ impl Search<'_> {
     /// Adds every continuation of a path by one step to `next`.
     fn extend(&mut self, mut path: Path, next: &mut Vec<Path>) {
         let Context { meter, .. } = self.context;
+        // Already as long as the best completion, which has ended.
         if path.ids.len() > self.room {
             return;
         }
+        // The end token itself is not counted: a text may end at its limit without it.
         if meter.run(&mut path.parser, Parser::is_accepting).unwrap_or(false) {
             return self.found(path.ids);
         }
@@ -230,6 +240,7 @@ impl Search<'_> {
         }
         let candidates = self.candidates(&mut path.parser);
         for (rank, id) in candidates.into_iter().enumerate() {
+            // Parsers share their grammar, so a clone copies the state of this text only.
             let mut parser = path.parser.clone();
             if meter.run(&mut parser, |parser| parser.consume_token(id)).is_ok() {
                 let mut ids = path.ids.clone();
@@ -242,14 +253,17 @@ impl Search<'_> {
     /// Tokens to try next, best first.
     fn candidates(&self, parser: &mut Parser) -> Vec<u32> {
         let Context { tokens, meter } = self.context;
-        let mut valid = |id: &u32| {
-            let valid = meter.run(parser, |parser| parser.validate_tokens(&[*id]));
-            valid.is_ok_and(|valid| valid == 1)
-        };
-        let free = tokens.probes.len() == 2 && tokens.probes.iter().all(&mut valid);
+        // If a bracket and a letter are both allowed, the parser is inside free text, where closing
+        // the string is the way out.
+        let free = tokens.probes.len() == 2 && tokens.probes.iter().all(|id| meter.allows(parser, *id));
         let known = if free { &tokens.in_string } else { self.outside };
-        let first = |group: &Vec<u32>| group.iter().copied().find(&mut valid);
-        let mut found: Vec<u32> = known.iter().filter_map(first).take(self.width).collect();
+        let mut found: Vec<u32> = Vec::new();
+        for group in known {
+            if found.len() == self.width {
+                break;
+            }
+            found.extend(group.iter().copied().find(|id| meter.allows(parser, *id)));
+        }
         if found.is_empty() || (found.len() < self.width && !free) {
             let others = self.others(parser, &found);
             found.extend(others.into_iter().take(self.width - found.len()));
@@ -263,6 +277,7 @@ impl Search<'_> {
         let Context { tokens, meter } = self.context;
         let Ok(mask) = meter.run(parser, Parser::compute_mask) else { return Vec::new() };
         let mut ids: Vec<u32> = Vec::new();
+        // The whole mask is needed once the likely tokens have failed; that is the expensive case.
         mask.iter_set_entries(|id| {
             let length = tokens.lengths[id] as usize;
             if (1..=MAX_TOKEN_BYTES).contains(&length) && !found.contains(&(id as u32)) {
@@ -274,12 +289,11 @@ impl Search<'_> {
             .copied()
             .take(MAX_LAST_TOKENS)
             .find(|id| !meter.is_exhausted() && self.context.completes(parser, &[*id], &[]));
-        let key = |id: &u32| (std::cmp::Reverse(tokens.lengths[*id as usize]), *id);
         if ids.len() > self.width {
-            ids.select_nth_unstable_by_key(self.width, key);
+            ids.select_nth_unstable_by_key(self.width, |id| tokens.longest_first(*id));
             ids.truncate(self.width);
         }
-        ids.sort_unstable_by_key(key);
+        ids.sort_unstable_by_key(|id| tokens.longest_first(*id));
         last.into_iter().chain(ids).collect()
     }
 }

@@ -1,11 +1,13 @@
 //! Constraints as requests give them.
 //!
-//! Nothing is checked here; [`super::GrammarCompiler::compile`] refuses what is invalid.
+//! Nothing is checked here; [`super::GrammarCompiler::compile`] refuses what is invalid, and
+//! callers may refuse what is too large before that.
 
 use std::fmt;
 
-/// Maximum size of a constraint in bytes; the gRPC service allows less.
-pub(super) const MAX_BYTES: usize = 256 * 1024;
+/// Maximum size of a constraint in bytes. Not tuned: far above what is written by hand, so that
+/// compiling one stays bounded.
+pub(crate) const MAX_BYTES: usize = 64 * 1024;
 
 /// Form that a text must have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,6 +20,16 @@ pub enum Constraint {
     Lark(String),
     /// One of these texts.
     Choices(Vec<String>),
+}
+
+impl Constraint {
+    /// Bytes of its text, or of its texts together.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::JsonSchema(text) | Self::Regex(text) | Self::Lark(text) => text.len(),
+            Self::Choices(texts) => texts.iter().map(String::len).sum(),
+        }
+    }
 }
 
 impl fmt::Display for Constraint {

@@ -5,7 +5,8 @@
 
 use llguidance::Cancelled;
 
-/// Maximum length of the message about an invalid constraint, in characters.
+/// Maximum length of the message about an invalid constraint, in characters. Not tuned: three lines
+/// of a terminal.
 pub(super) const MAX_MESSAGE: usize = 300;
 /// Message of a constraint that has used up its work.
 pub(super) const TOO_MUCH_WORK: &str = "it takes too much work to follow";
@@ -43,6 +44,8 @@ pub(super) fn one_line(message: &str) -> String {
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn failed(error: anyhow::Error) -> ConstraintError {
     let message = error.to_string();
+    // By words of the message, as llguidance has no variants for its limits. A new wording shows in
+    // `tests/bounds.rs`.
     let exhausted = ["too many states", "Too many items", "fuel"].iter().any(|part| message.contains(part));
     ConstraintError::Failed(if error.is::<Cancelled>() || exhausted {
         TOO_MUCH_WORK.to_owned()

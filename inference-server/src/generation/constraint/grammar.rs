@@ -15,10 +15,7 @@ use super::schema;
 /// # Errors
 /// If the constraint is invalid, too large, or all its texts are very long.
 pub(super) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
-    let bytes = match constraint {
-        Constraint::JsonSchema(text) | Constraint::Regex(text) | Constraint::Lark(text) => text.len(),
-        Constraint::Choices(texts) => texts.iter().map(String::len).sum(),
-    };
+    let bytes = constraint.bytes();
     ensure!(bytes <= MAX_BYTES, "{bytes} bytes; expected at most {MAX_BYTES}");
     match constraint {
         Constraint::JsonSchema(schema) => schema::grammar(schema),

@@ -95,6 +95,8 @@ impl Matcher {
     /// # Errors
     /// [`ConstraintError::Failed`].
     pub fn prepare(&mut self, remaining: usize, append_forced: bool) -> Result<(), ConstraintError> {
+        // The search for a completion is the first work, so that an unsatisfiable constraint is
+        // found before tokens are spent.
         self.update_completion(remaining);
         let mut left = remaining;
         if append_forced {
@@ -179,6 +181,8 @@ impl Matcher {
             (None, None) => {
                 let mask = self.meter.run(&mut self.parser, Parser::compute_mask_or_eos);
                 let mut mask = Vec::from(mask.map_err(failed)?);
+                // The library's masks have room for a token more; the sampler insists on one word
+                // for each 32 logits.
                 mask.truncate(words);
                 mask
             }
@@ -186,13 +190,15 @@ impl Matcher {
         Ok(self.mask.insert(mask))
     }
 
-    /// Whether the mask has this token; computes no mask if it can be told without.
+    /// Returns true if the mask has this token. Computes no mask where the answer is known without.
     ///
     /// # Errors
     /// See [`Matcher::mask`].
     pub(super) fn allows(&mut self, id: u32, remaining: usize) -> Result<bool, ConstraintError> {
         self.update_completion(remaining);
         self.check_work()?;
+        // Special and end tokens have rules of their own in the library, so those are asked of the
+        // mask.
         let is_plain = self.closing.is_plain(id);
         match (self.only_token(remaining), &self.mask) {
             (Some(only), _) => Ok(id == only),
@@ -245,6 +251,8 @@ impl Matcher {
                 return Ok((sampled, progress == Progress::Complete));
             }
             refused += 1;
+            // Numbered, so that each attempt has its own random number and the text stays
+            // reproducible.
             sampled = sampler.sample_again(refused, logits, self.mask(remaining)?)?;
             allowed = true;
         }
@@ -266,6 +274,7 @@ impl Matcher {
             if ids.first() == Some(&id) {
                 ids.remove(0);
             } else if ids.len() > after || !context.completes(&mut self.parser, &[id], ids) {
+                // On a copy: a token that is rejected in the end must leave no trace.
                 let mut next = self.parser.clone();
                 self.meter.run(&mut next, |parser| parser.consume_token(id)).map_err(failed)?;
                 match context.find(&next, ids, after) {
@@ -293,6 +302,7 @@ impl Matcher {
     /// Removes a token from the mask, which is computed for that.
     fn reject(&mut self, id: u32, remaining: usize) -> Result<Progress, ConstraintError> {
         self.mask(remaining)?;
+        // Counted, as each rejection costs a search: after some only the known completion is left.
         self.rejections += 1;
         if let Some(word) = self.mask.as_mut().and_then(|mask| mask.get_mut(id as usize / 32)) {
             *word &= !(1 << (id % 32));
@@ -334,12 +344,12 @@ impl Matcher {
         horizon
     }
 
-    /// Whether the text is valid as it is.
+    /// Returns true if the text is valid as it is.
     pub fn is_accepting(&mut self) -> bool {
         self.meter.run(&mut self.parser, Parser::is_accepting).unwrap_or(false)
     }
 
-    /// Whether the text can be completed in time, as far as searched.
+    /// Returns true if the text can be completed in time, as far as searched.
     pub fn can_complete(&self) -> bool {
         !matches!(self.completion, Completion::NotFound(_))
     }

@@ -11,6 +11,7 @@ const MAX_SHORTEST_MATCH: usize = 32 * 1024;
 /// Checks that a regular expression has a match of at most [`MAX_SHORTEST_MATCH`] bytes. What
 /// cannot be parsed here is left to the grammar library to refuse.
 pub(super) fn check_shortest_match(regex: &str) -> Result<()> {
+    // Computed from the syntax tree, without building an automaton, which is what would take long.
     let shortest = regex_syntax::parse(regex).ok().and_then(|regex| regex.properties().minimum_len());
     if let Some(shortest) = shortest {
         ensure!(

@@ -27,6 +27,7 @@ const FORMATS: [&str; 10] =
 /// If the schema is not JSON, or uses numbers or patterns that are not supported.
 pub(super) fn grammar(schema: &str) -> Result<TopLevelGrammar> {
     let mut schema = match serde_json::from_str(schema)? {
+        // The two are the same schema, and the library takes objects only.
         Value::Bool(true) => json!({}),
         schema => schema,
     };
@@ -45,13 +46,15 @@ pub(super) fn grammar(schema: &str) -> Result<TopLevelGrammar> {
 
 /// Removes keywords that constrain nothing and that the grammar library does not know.
 fn remove_annotations(map: &mut Map<String, Value>) {
-    let known = |format: &Value| format.as_str().is_none_or(|format| FORMATS.contains(&format));
-    if !map.get("format").is_none_or(known) {
+    let format = map.get("format").and_then(Value::as_str);
+    if format.is_some_and(|format| !FORMATS.contains(&format)) {
         map.remove("format");
     }
     let one = map.get("maxItems").and_then(Value::as_u64).is_some_and(|most| most <= 1);
     let (has_if, has_contains) = (map.contains_key("if"), map.contains_key("contains"));
     let has_branch = map.contains_key("then") || map.contains_key("else");
+    // The library refuses keywords it does not know even where they constrain nothing, as schemas
+    // of real programs have them.
     map.retain(|key, value| {
         let is_annotation = match key.as_str() {
             "uniqueItems" => *value == json!(false) || (one && *value == json!(true)),

@@ -394,7 +394,7 @@ fn what_cannot_be_used_is_said_in_one_line() {
     check(Constraint::Choices(Vec::new()), "invalid choices: expected at least one");
     check(Constraint::Choices(vec![String::new()]), "invalid choices: one of them is empty");
     let long = Constraint::Regex("a".repeat(MAX_BYTES + 1));
-    check(long, "invalid regular expression: 262145 bytes; expected at most 262144");
+    check(long, "invalid regular expression: 65537 bytes; expected at most 65536");
 }
 
 #[test]

@@ -31,6 +31,7 @@ impl TokenTrie {
         let decoder = ByteDecoder::from_tokenizer(tokenizer).context(
             "constraints need a byte-level or SentencePiece vocabulary; the tokenizer's decoder is neither",
         )?;
+        // Checked here, as the library would index past its masks.
         let last = tokenizer.get_vocab(true).into_values().max().unwrap_or_default();
         ensure!((last as usize) < logits, "token {last} has no logit: the model gives {logits}");
         let first = *eos_ids.first().context("the model has no end-of-sequence token")?;
@@ -42,8 +43,10 @@ impl TokenTrie {
         }
         let mut tokens: Vec<Vec<u8>> =
             (0..logits as u32).map(|id| trie_bytes(tokenizer, &decoder, id, eos_ids)).collect();
+        // Otherwise a mask would allow two spellings, of which the model has seen one.
         clear_duplicate_bytes(tokenizer, &mut tokens);
         let trie = TokTrie::from(&TokRxInfo::new(logits as u32, first), &tokens).with_eos_tokens(eos_ids);
+        // Forced text continues a sequence, where SentencePiece would put a space before it.
         let tokenizer = match without_prefix(tokenizer)? {
             Some(changed) => Arc::new(changed),
             None => Arc::clone(tokenizer),
@@ -99,9 +102,11 @@ fn trie_bytes(tokenizer: &Tokenizer, decoder: &ByteDecoder, id: u32, eos_ids: &[
 /// Clears tokens such as `<0x41>` if there is one for the character too: no tokenizer produces
 /// them.
 fn clear_duplicate_bytes(tokenizer: &Tokenizer, tokens: &mut [Vec<u8>]) {
-    let byte = |id: usize| tokenizer.id_to_token(id as u32).as_deref().and_then(fallback_byte);
     let single = (0..tokens.len()).filter(|id| tokens[*id].len() == 1);
-    let (bytes, characters): (Vec<usize>, Vec<usize>) = single.partition(|id| byte(*id).is_some());
+    let (bytes, characters): (Vec<usize>, Vec<usize>) = single.partition(|id| {
+        let token = tokenizer.id_to_token(*id as u32);
+        token.as_deref().and_then(fallback_byte).is_some()
+    });
     let characters: HashSet<u8> = characters.into_iter().map(|id| tokens[id][0]).collect();
     for id in bytes {
         if characters.contains(&tokens[id][0]) {

@@ -5,8 +5,9 @@
 //! operation and cancels one that takes too long, and the processor time of all operations on a
 //! sequence is added up.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use llguidance::{CancellationHandle, Matcher as Parser};
 
 /// Longest time of one operation. A choice: those on ordinary constraints take milliseconds.
 const MAX_OPERATION: Duration = Duration::from_millis(500);
-/// Interval at which the watchdog looks: an operation may overrun by this much.
+/// Interval at which the watchdog looks: an operation may overrun by this much. Not tuned: a
+/// twentieth of [`MAX_OPERATION`].
 const TICK: Duration = Duration::from_millis(25);
 /// Processor time that a sequence may use, plus an allowance for each of its tokens. A choice: a
 /// mask takes up to 0.7 ms (benches/RESULTS.md), so the allowance alone covers ordinary constraints
@@ -30,7 +32,7 @@ pub(super) struct WorkMeter {
     /// Processor time used, in nanoseconds.
     used: AtomicU64,
     tokens: AtomicU64,
-    /// Whether an operation has been cancelled.
+    /// True once an operation has been cancelled.
     overdue: AtomicBool,
 }
 
@@ -44,13 +46,23 @@ impl WorkMeter {
 
     /// Runs one operation on a parser and measures it; the watchdog may cancel it.
     pub(super) fn run<T>(&self, parser: &mut Parser, operation: impl FnOnce(&mut Parser) -> T) -> T {
+        // Processor time and not wall time: a machine that is busy must not make a constraint look
+        // expensive.
         let before = thread_time();
         *self.operation() = parser.cancellation_handle().map(|handle| (Instant::now(), handle));
         let result = operation(parser);
+        // Taken back before the time is added, so that the watchdog cannot cancel the next
+        // operation for this one.
         *self.operation() = None;
         let used = thread_time().saturating_sub(before);
+        // Relaxed here and below: the counts are compared with limits and guard no other memory.
         self.used.fetch_add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         result
+    }
+
+    /// Returns true if the parser allows a token next. An operation that is cancelled allows none.
+    pub(super) fn allows(&self, parser: &mut Parser, id: u32) -> bool {
+        self.run(parser, |parser| parser.validate_tokens(&[id])).is_ok_and(|valid| valid == 1)
     }
 
     /// Records a token, which raises the limit.
@@ -58,7 +70,7 @@ impl WorkMeter {
         self.tokens.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the sequence has used up the work that it may cause.
+    /// Returns true if the sequence has used up the work that it may cause.
     pub(super) fn is_exhausted(&self) -> bool {
         let tokens = u32::try_from(self.tokens.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         self.overdue.load(Ordering::Relaxed)
@@ -79,6 +91,8 @@ impl WorkMeter {
         if let Some((started, handle)) = &*self.operation()
             && started.elapsed() > MAX_OPERATION
         {
+            // Under the lock, which `run` takes again once the operation returns: by then the flag
+            // is seen, although it is Relaxed.
             self.overdue.store(true, Ordering::Relaxed);
             handle.cancel();
         }
@@ -88,26 +102,38 @@ impl WorkMeter {
 /// Looks at all meters in use, on a thread of its own.
 #[derive(Default)]
 struct Watchdog {
+    has_thread: Mutex<bool>,
     meters: Mutex<Vec<Weak<WorkMeter>>>,
     added: Condvar,
 }
 
 /// The watchdog of the process; the first call starts its thread.
 fn watchdog() -> &'static Watchdog {
-    static WATCHDOG: OnceLock<Watchdog> = OnceLock::new();
-    static THREAD: OnceLock<bool> = OnceLock::new();
-    let watchdog = WATCHDOG.get_or_init(Watchdog::default);
-    THREAD.get_or_init(|| {
-        let started = thread::Builder::new().name("constraint-clock".to_owned()).spawn(|| watchdog.run());
-        if let Err(error) = &started {
-            tracing::error!(error.message = %error, "cannot spawn the watchdog of constraints");
-        }
-        started.is_ok()
+    static WATCHDOG: LazyLock<Watchdog> = LazyLock::new(Watchdog::default);
+    WATCHDOG.start(|| {
+        let builder = thread::Builder::new().name("constraint-clock".to_owned());
+        builder.spawn(|| WATCHDOG.run()).map(|_| ())
     });
-    watchdog
+    &WATCHDOG
 }
 
 impl Watchdog {
+    /// Starts the thread, unless it runs. A system that is short of threads may have one later, so
+    /// a failure is tried again at the next call; until then constraints are held to their
+    /// processor time alone.
+    fn start(&self, spawn: impl FnOnce() -> io::Result<()>) {
+        let mut has_thread = self.has_thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if *has_thread {
+            return;
+        }
+        match spawn() {
+            Ok(()) => *has_thread = true,
+            Err(error) => {
+                tracing::error!(error.message = %error, "cannot spawn the watchdog of constraints");
+            }
+        }
+    }
+
     fn add(&self, meter: &Arc<WorkMeter>) {
         self.meters.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(meter));
         self.added.notify_one();
@@ -116,6 +142,8 @@ impl Watchdog {
     fn run(&self) {
         loop {
             let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+            // Weak references: a meter lives as long as its matcher, and the watchdog must not
+            // prolong that.
             meters.retain(|meter| {
                 meter.upgrade().is_some_and(|meter| {
                     meter.cancel_overdue();
@@ -161,6 +189,19 @@ mod tests {
         let waited = thread_time();
         thread::park_timeout(Duration::from_millis(60));
         assert!(thread_time() - waited < Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_thread_that_cannot_start_is_tried_again() {
+        let (watchdog, tries) = (Watchdog::default(), AtomicU64::new(0));
+        for _ in 0..3 {
+            // Fails the first time only.
+            watchdog.start(|| match tries.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            });
+        }
+        assert_eq!(tries.into_inner(), 2, "a failure is tried again, a thread that runs is not");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// Longest value that a message repeats, in characters: it leaves room for the rest on a line.
+/// Longest value that a message repeats, in characters. Not tuned: it leaves room for the rest on a
+/// line.
 const LONGEST: usize = 60;
 
 /// Keys that change no answer: who asks, and what a service may keep or charge.
@@ -61,6 +62,7 @@ fn shown(value: &Value) -> String {
 /// True if a value asks for something.
 fn asks(value: &Value) -> bool {
     match value {
+        // Clients send defaults along: an unknown field that is off or empty asks for nothing.
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),

@@ -28,10 +28,11 @@ use crate::service::Service;
 use crate::service::access::Client;
 use crate::service::generate::{Generation, PromptInput};
 
-/// Sequences of one request: prompts times `n`. OpenAI's API bounds `n` by 128.
+/// Sequences of one request at most: prompts times `n`. OpenAI's API documents 128 as the maximum
+/// of `n`.
 const MOST_CHOICES: usize = 128;
-/// Events in flight to a caller who reads slowly; the engine does not wait for it (as in
-/// `grpc::generation`).
+/// Events in flight to a caller who reads slowly; the engine does not wait for it. Not tuned: as in
+/// `grpc::generation`.
 const WAITING_LINES: usize = 16;
 
 /// Fields that all chunks of an answer share.
@@ -112,6 +113,8 @@ async fn generate(service: &Service, client: Arc<Client>, common: Common, asked:
         // Choices of one prompt must differ, and still be reproducible.
         settings.seed = settings.seed.map(|seed| seed.wrapping_add(index as u64));
         let context = context_of(service, Arc::clone(&client));
+        // One after the other: the first that is refused refuses all, and dropping the others
+        // cancels them.
         match service.generate(&context, settings, prompt, "prompt").await {
             Ok(generation) => generations.push(generation),
             Err(error) => return counted(service)(error).into_response(),
@@ -119,6 +122,7 @@ async fn generate(service: &Service, client: Arc<Client>, common: Common, asked:
     }
     let Some(first) = generations.first() else { return Refusal::from(Error::Backend).into_response() };
     let model = Arc::clone(&first.sequence.model);
+    // OpenAI's prefixes, which some clients tell the two kinds apart by.
     let prefix = if form == Form::Chat { "chatcmpl" } else { "cmpl" };
     let head = Head {
         form,
@@ -240,6 +244,32 @@ impl Head {
         self.chunk(&json!([choice]), None)
     }
 
+    /// The chunk that an event becomes, if any; its tokens are added to `usage`.
+    fn chunk_of(&self, index: usize, event: Event, usage: &mut Usage) -> Option<Value> {
+        match event {
+            Event::Started { cached } => {
+                usage.cached += if self.counts(index) { cached } else { 0 };
+                None
+            }
+            Event::Token { sampled, text } => {
+                usage.completion += 1;
+                // A token that completes no character says nothing yet.
+                if text.is_empty() && !self.logprobs {
+                    return None;
+                }
+                let logprobs = match self.logprobs {
+                    true => self.token_logprobs(std::slice::from_ref(&sampled)),
+                    false => Value::Null,
+                };
+                Some(self.change(index, &json!({"content": text}), None, &logprobs))
+            }
+            Event::Finished { reason, text, .. } => {
+                let rest = if text.is_empty() { json!({}) } else { json!({"content": text}) };
+                Some(self.change(index, &rest, Some(reason), &Value::Null))
+            }
+        }
+    }
+
     /// In the form of the path.
     fn token_logprobs(&self, sampled: &[Sampled]) -> Value {
         let Ok(generator) = self.model.generator() else { return Value::Null };
@@ -311,6 +341,7 @@ async fn send_events(
     }
     if head.form == Form::Chat {
         for index in 0..generations.len() {
+            // OpenAI's clients expect the role before any text, also of an empty answer.
             let role = json!({"role": "assistant", "content": ""});
             send(sender, &head.change(index, &role, None, &Value::Null)).await;
         }
@@ -318,34 +349,18 @@ async fn send_events(
     let generations = generations.into_iter().enumerate();
     let streams = generations.map(|(index, generation)| Box::pin(events(index, generation)));
     let mut events = stream::select_all(streams);
+    // Whichever sequence has a token next: choices of a request take turns on the stream.
     while let Some((index, event)) = events.next().await {
-        let chunk = match event {
-            Ok(Event::Started { cached }) => {
-                usage.cached += if head.counts(index) { cached } else { 0 };
-                continue;
-            }
-            Ok(Event::Token { sampled, text }) => {
-                usage.completion += 1;
-                // A token that completes no character says nothing yet.
-                if text.is_empty() && !head.logprobs {
-                    continue;
-                }
-                let logprobs = match head.logprobs {
-                    true => head.token_logprobs(std::slice::from_ref(&sampled)),
-                    false => Value::Null,
-                };
-                head.change(index, &json!({"content": text}), None, &logprobs)
-            }
-            Ok(Event::Finished { reason, text, .. }) => {
-                let rest = if text.is_empty() { json!({}) } else { json!({"content": text}) };
-                head.change(index, &rest, Some(reason), &Value::Null)
-            }
+        let event = match event {
+            Ok(event) => event,
             Err(error) => {
+                // The status has gone out with the first event, so the error is an event as well.
                 let (_, body) = counted(service)(error).body();
                 send(sender, &body).await;
                 return;
             }
         };
+        let Some(chunk) = head.chunk_of(index, event, &mut usage) else { continue };
         if !send(sender, &chunk).await {
             return;
         }

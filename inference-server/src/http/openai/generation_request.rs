@@ -136,6 +136,7 @@ fn schema(fields: &mut Fields) -> Result<Option<String>, Fault> {
     let kind: String = format.needed("type", expected)?;
     let schema = match kind.as_str() {
         "text" => None,
+        // The API has no schema there; peers allow one, and without it any object will do.
         "json_object" => Some(format.value("schema").unwrap_or_else(|| json!({"type": "object"}))),
         "json_schema" => match format.value("schema") {
             Some(schema) => Some(schema),
@@ -161,6 +162,7 @@ impl ChatRequest {
         let common = Common::read(&mut fields)?;
         let messages: Vec<Value> = fields.needed("messages", "a list of messages")?;
         let messages = messages.into_iter().enumerate().map(|(index, message)| read_message(index, message));
+        // A flag in chats, a number in completions: the two differ in OpenAI's API.
         let asked = fields.flag("logprobs")?;
         let top: Option<u32> = fields.optional("top_logprobs", WHOLE)?;
         if let Some(top) = top.filter(|top| *top > 0 && !asked) {
@@ -180,23 +182,26 @@ impl ChatRequest {
 
 /// Refuses tools, unless none is to be called.
 fn check_tools(fields: &mut Fields) -> Result<(), Fault> {
-    let refused = |field: &str| Err(Fault::unsupported(field, "this server calls no tools".to_owned()));
     let unused = match fields.value("tool_choice") {
         None => false,
         Some(Value::String(choice)) if choice == "none" => true,
         Some(Value::String(choice)) if choice == "auto" => false,
-        Some(_) => return refused("tool_choice"),
+        Some(_) => return Err(no_tools("tool_choice")),
     };
     for name in ["tools", "functions"] {
         let tools: Vec<Value> = fields.optional(name, "a list")?.unwrap_or_default();
         if !tools.is_empty() && !unused {
-            return refused(name);
+            return Err(no_tools(name));
         }
     }
     match fields.value("function_call") {
-        Some(call) if call != "none" && call != "auto" => refused("function_call"),
+        Some(call) if call != "none" && call != "auto" => Err(no_tools("function_call")),
         _ => Ok(()),
     }
+}
+
+fn no_tools(field: &str) -> Fault {
+    Fault::unsupported(field, "this server calls no tools".to_owned())
 }
 
 /// A message, whose content may be a text or parts of one.
@@ -208,8 +213,11 @@ fn read_message(index: usize, message: Value) -> Result<Message, Fault> {
         None => String::new(),
         Some(Value::String(text)) => text,
         Some(Value::Array(parts)) => {
-            let part = |(part, value)| read_part(&format!("{path}.content[{part}]"), value);
-            parts.into_iter().enumerate().map(part).collect::<Result<String, Fault>>()?
+            let mut texts = String::new();
+            for (part, value) in parts.into_iter().enumerate() {
+                texts += &read_part(&format!("{path}.content[{part}]"), value)?;
+            }
+            texts
         }
         Some(other) => {
             return Err(Fault::invalid(&format!("{path}.content"), &other, "a text or a list of parts"));
@@ -243,6 +251,7 @@ impl CompletionRequest {
         let prompt = fields.needed("prompt", INPUT)?;
         let logprobs = fields.optional("logprobs", WHOLE)?;
         let best_of: Option<usize> = fields.optional("best_of", "a whole number from 1 on")?;
+        // With `best_of` = n every text is returned, which is what happens anyway.
         if let Some(best_of) = best_of.filter(|best_of| *best_of > common.n.unwrap_or(1)) {
             return Err(Fault::unsupported("best_of", format!("best_of {best_of} is not served beyond n")));
         }

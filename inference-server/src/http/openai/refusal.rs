@@ -35,6 +35,7 @@ impl Refusal {
         let param = self.field.as_deref().map(param);
         let code = match self.error.reason() {
             "UNKNOWN_MODEL" => "model_not_found".to_owned(),
+            // OpenAI's codes where its clients know one, so that their own retries work.
             "OVERLOADED" | "QUOTA_EXCEEDED" => "rate_limit_exceeded".to_owned(),
             "UNAUTHENTICATED" => "invalid_api_key".to_owned(),
             reason => reason.to_lowercase(),
@@ -51,6 +52,7 @@ impl IntoResponse for Refusal {
         if let Some(delay) = self.error.retry_after().filter(|delay| delay.as_millis() > 0) {
             let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             let headers = response.headers_mut();
+            // Whole seconds by RFC 9110, rounded up: a retry that comes early is refused again.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(millis.div_ceil(1_000)));
             // What OpenAI's own clients look at first.
             headers.insert("retry-after-ms", HeaderValue::from(millis));

@@ -152,9 +152,11 @@ async fn by_vectors(
     asked: &RerankRequest,
 ) -> Result<Scored, Refusal> {
     let documents = asked.documents.clone();
+    // Queries and documents have different prompts in models trained for retrieval (E5, BGE).
     let settings = embed_settings(service, &asked.model, &OF_DOCUMENTS);
-    let field = |index| format!("documents[{index}]");
-    let documents = embed_all(service, Arc::clone(&client), settings, documents, field).await;
+    let documents =
+        embed_all(service, Arc::clone(&client), settings, documents, |index| format!("documents[{index}]"))
+            .await;
     let (plan, documents) = documents.map_err(|refusal| refusal.with_field("texts", "documents"))?;
     let settings = embed_settings(service, &asked.model, &OF_QUERIES);
     let query = vec![asked.query.clone()];
@@ -190,6 +192,7 @@ fn prompt_of(service: &Service, model: &str, names: &[&str]) -> Prompt {
 /// Of vectors with length 1.
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let product: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    // Rounding may leave equal vectors above 1, which callers check for.
     product.clamp(-1.0, 1.0) as f32
 }
 

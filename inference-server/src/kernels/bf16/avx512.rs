@@ -28,6 +28,8 @@ pub(super) fn sum(x: &[&[TileData]], weights: &[TileData], sums: &mut PanelSums)
                 let lines = [0, 1].map(|across| vector(&weights[across], pair));
                 for (row, registers) in registers.iter_mut().enumerate() {
                     let at = row * TILE_DEPTH + 2 * pair;
+                    // The pair as one number, as the instruction multiplies pairs and adds both
+                    // products.
                     let both = u32::from(rows[at]) | u32::from(rows[at + 1]) << 16;
                     let both = bits(_mm512_set1_epi32(both.cast_signed()));
                     for (register, line) in registers.iter_mut().zip(lines) {

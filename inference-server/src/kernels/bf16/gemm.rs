@@ -53,19 +53,21 @@ pub(crate) fn check(unit: Unit) -> bool {
     // A pair of full groups, and a half-empty one by itself.
     const ROWS: usize = 40;
     const INPUTS: usize = 96;
-    let value = |index: usize| (index * 37 % 101) as f32 / 50.0 - 1.0;
-    let list = |count: usize| (0..count).map(value).collect::<Vec<f32>>();
     let mut weights = Panels::zeros(INPUTS, PANEL);
-    weights.pack(0, &list(INPUTS * PANEL), &list(PANEL));
+    weights.pack(0, &numbers(INPUTS * PANEL), &numbers(PANEL));
     let mut x = Bf16Rows::default();
-    narrow_rows(Isa::detect(), &Matrix::from_rows(&list(ROWS * INPUTS), INPUTS), &mut x);
-    let product = |unit: Unit| {
+    narrow_rows(Isa::detect(), &Matrix::from_rows(&numbers(ROWS * INPUTS), INPUTS), &mut x);
+    let [expected, got] = [Unit::portable(), unit].map(|unit| {
         let mut out = Matrix::default();
         multiply(unit, &x, &weights, Epilogue::Bias, &mut out);
         out
-    };
-    let (expected, got) = (product(Unit::portable()), product(unit));
+    });
     (0..ROWS).all(|row| expected.row(row).iter().zip(got.row(row)).all(|(a, b)| (a - b).abs() < 1e-4))
+}
+
+/// Numbers from -1 to 1 that repeat only after 101, a prime, so that no two rows are alike.
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count).map(|index| (index * 37 % 101) as f32 / 50.0 - 1.0).collect()
 }
 
 /// Destination of the results.
@@ -99,11 +101,15 @@ impl Product<'_> {
 
     /// Computes the outputs of some groups of rows and some panels; no two tasks share any.
     fn block(&self, groups: Range<usize>, panels: Range<usize>) {
+        // For the task and not for the process: AMX registers belong to a thread, and rayon chooses
+        // it.
         let unit = self.unit.enter();
         let mut sums = PanelSums([[0.0; PANEL]; GROUPS_TOGETHER * TILE_ROWS]);
         for panel in panels {
             let weights = self.weights.panel(panel);
             for group in groups.clone().step_by(GROUPS_TOGETHER) {
+                // The second group is named even where there is none, and cut off below: no branch
+                // in the loop.
                 let x = [group, (group + 1).min(groups.end - 1)].map(|group| self.x.group(group));
                 unit.sum(&x[..(groups.end - group).min(GROUPS_TOGETHER)], weights, &mut sums);
                 self.finish(group, groups.end, panel, &mut sums);

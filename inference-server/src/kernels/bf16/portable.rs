@@ -21,6 +21,7 @@ pub(super) fn sum(x: &[&[TileData]], weights: &[TileData], sums: &mut PanelSums)
 
 /// Products of a row of activations with the weights of one output, over the inputs of a tile.
 fn dot(inputs: &[u16], weights: &TileData, output: usize) -> f32 {
+    // Summed apart as the hardware does, so that tests can compare to the last few bits.
     let mut halves = [0.0f32; 2];
     for (pair, line) in inputs.as_chunks::<2>().0.iter().zip(weights.0.as_chunks::<TILE_DEPTH>().0) {
         for (odd, half) in halves.iter_mut().enumerate() {

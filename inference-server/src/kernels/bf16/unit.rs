@@ -41,6 +41,8 @@ impl Unit {
             if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
                 found.push(Self(Kind::Avx512));
             }
+            // Asked for only where the processor has them, as the kernel grants it to the whole
+            // process.
             if has_tiles() && amx::permitted() {
                 found.push(Self(Kind::Amx));
             }

@@ -130,6 +130,7 @@ unsafe fn avx512<const R: usize>(tile: &Tile) {
         _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
     let Tile { mut inputs, input_stride, mut weights, depth, out, out_stride, .. } = *tile;
+    // Into L2 (T1): L1 is full of the strips in use.
     let mut prefetch = tile.prefetch;
     // SAFETY: `Tile::run` promises R rows of inputs and outputs and aligned weights; prefetching
     // faults at no address.
@@ -144,6 +145,7 @@ unsafe fn avx512<const R: usize>(tile: &Tile) {
         for _ in 0..depth {
             _mm_prefetch::<_MM_HINT_T1>(prefetch.cast());
             prefetch = prefetch.wrapping_add(tile.prefetch_step);
+            // Aligned loads: a line of weights is a cache line, and a split load costs twice.
             let low = _mm512_load_ps(weights);
             let high = _mm512_load_ps(weights.add(tile.strip_stride));
             for (row, sum) in sums.iter_mut().enumerate() {
@@ -219,6 +221,7 @@ unsafe fn avx2<const R: usize>(tile: &Tile) {
 
 #[allow(unsafe_code, reason = "raw pointers into matrices")]
 unsafe fn portable(tile: &Tile, rows: usize) {
+    // Row by row, so that the sums of a row are registers on any machine.
     for row in 0..rows {
         // SAFETY: `Tile::run` promises `depth` inputs, one strip of weights, and 16 outputs that
         // nothing else accesses, for each of `rows` rows.

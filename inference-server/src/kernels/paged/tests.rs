@@ -89,6 +89,39 @@ fn contexts_are_near_those_of_f64() {
     }
 }
 
+/// An earlier sequence left infinities and NaN in the blocks, and the last token of this one has
+/// some too.
+#[test]
+fn values_out_of_sight_do_not_matter() {
+    let shape = AttentionShape { kv_heads: 2, group: 3, size: 20 };
+    for (length, window) in [(5, None), (40, None), (70, Some(9)), (70, Some(40))] {
+        let clean = text(shape, length, 3);
+        let (queries, width) = (shape.queries(), clean.width());
+        let mut marred: Vec<f32> = (0..length).flat_map(|row| clean.row(row)).copied().collect();
+        marred[(length - 1) * width + queries + shape.keys()..].fill(f32::NAN);
+        let marred = Matrix::from_rows(&marred, width);
+        let mut caches = [(), ()].map(|()| LayerKvCache::new(shape, AttentionParams { scale: 0.3, window }));
+        caches.iter_mut().for_each(|cache| cache.reserve(4));
+        for token in 0..4 * BLOCK_TOKENS {
+            let stale = vec![if token % 2 == 0 { f32::INFINITY } else { f32::NAN }; shape.keys()];
+            caches[1].write((token / BLOCK_TOKENS) as u32, token % BLOCK_TOKENS, &stale, &stale);
+        }
+        let blocks = store(shape, &clean, &mut caches[0], &mut 4);
+        store(shape, &marred, &mut caches[1], &mut 4);
+        let piece = Piece { rows: 0..length, start: 0, blocks: &blocks };
+        for isa in Isa::available() {
+            let mut outs = [Matrix::default(), Matrix::default()];
+            for (cache, out) in caches.iter().zip(&mut outs) {
+                attend(isa, &clean, std::slice::from_ref(&piece), cache, out);
+            }
+            for token in 0..length - 1 {
+                assert_eq!(outs[1].row(token), outs[0].row(token), "{isa:?} {length} {token}");
+            }
+            assert!(outs[1].row(length - 1).iter().all(|x| x.is_nan()), "its own value is seen");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

@@ -131,6 +131,7 @@ fn quantise_block(values: &[f32; BLOCK], block: usize, chunk: &mut ActivationChu
     let inverse = if most > LEAST { LARGEST / most } else { 0.0 };
     let mut integers = [0; BLOCK];
     for (integer, value) in integers.iter_mut().zip(values) {
+        // Not fused, so that every instruction set rounds alike.
         let shifted = value * inverse + ROUND;
         *integer = shifted.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed().clamp(-127, 127);
     }
@@ -146,6 +147,7 @@ fn quantise_block(values: &[f32; BLOCK], block: usize, chunk: &mut ActivationChu
     let (scale, sum) = (most / LARGEST, halves[0] + halves[1]);
     chunk.scales[block] = scale;
     chunk.scaled_sums[block] = scale * sum as f32;
+    // Negated here, once for a row, instead of in every product.
     chunk.negated_sums[block] = -sum;
     chunk.negated_half_sums[2 * block] = -halves[0];
     chunk.negated_half_sums[2 * block + 1] = -halves[1];

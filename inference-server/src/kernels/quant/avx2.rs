@@ -74,6 +74,7 @@ fn by_format<const R: usize>(tile: &Tile<'_>) {
 fn bytes<const R: usize, const GROUP: usize, const STEP: usize, const SHIFT: i32, const MINIMA: bool>(
     tile: &Tile<'_>,
 ) {
+    // An array of known length, so that the loops over rows unroll and sums stay in registers.
     let chunks: &[ActivationChunk; R] = tile.rows.first_chunk().expect("as many rows");
     let ones = _mm256_set1_epi16(1);
     let mut sums: Sums<R> = start(tile);
@@ -144,6 +145,8 @@ fn words<const R: usize, const PREFETCH: bool>(tile: &Tile<'_>) {
                 prefetch_ahead(line);
             }
             let weights = halves(line);
+            // Without a shuffle: the mask and the shift give the even and the odd bytes, and
+            // activations are stored in that order.
             let even = weights.map(|weights| _mm256_and_si256(weights, low));
             let odd = weights.map(|weights| _mm256_srli_epi16::<8>(weights));
             for (half, weights) in [even, odd].into_iter().enumerate() {

@@ -55,6 +55,7 @@ pub(super) fn scales(format: Format, block: &[u8]) -> BlockScales {
     match format {
         Format::Q4_1 | Format::Q5_1 => {
             scales.factor = word(block, 0);
+            // The sign is flipped, so that all formats subtract their minimum.
             scales.minimum = word(block, 2) ^ 0x8000;
         }
         Format::Q4K | Format::Q5K => {

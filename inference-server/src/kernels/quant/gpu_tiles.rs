@@ -90,6 +90,7 @@ pub(crate) fn pack_gpu_tiles(
         for (block, (codes, word)) in row.iter().enumerate() {
             let (tile, place) = (output / TILE_OUTPUTS * across + block, output % TILE_OUTPUTS);
             tiles.scales[tile * TILE_OUTPUTS + place] = *word;
+            // In the order of the fragments of `mma.m16n8k16`, so that no lane has to shuffle.
             let target = &mut tiles.codes[tile * tile_bytes..][..tile_bytes];
             for (input, code) in codes.iter().enumerate() {
                 let (half, lane) = (input / (BLOCK / 2), place % 8 * RUN + input % (BLOCK / 2) / RUN);

@@ -85,9 +85,9 @@ impl Panels {
             ensure!(bias.len() == count, "{} biases for {count} outputs", bias.len());
             self.bias[first..first + count].copy_from_slice(bias);
         }
-        let rows = || bytes.chunks_exact(row_bytes);
         // Checked once here, so that kernels may convert f16 without looking at infinities.
-        let broken = rows().position(|row| !row.chunks_exact(format.block_bytes()).all(finite(format)));
+        let mut rows = bytes.chunks_exact(row_bytes);
+        let broken = rows.position(|row| !row.chunks_exact(format.block_bytes()).all(finite(format)));
         ensure!(broken.is_none(), "a scale of output {} is not finite", first + broken.unwrap_or_default());
         if count == 0 {
             return Ok(());
@@ -96,6 +96,7 @@ impl Panels {
         let strips = first / STRIP..(first + count).div_ceil(STRIP);
         let data =
             &mut CacheLine::bytes_mut(&mut self.lines)[strips.start * strip_bytes..strips.end * strip_bytes];
+        // Strips and not rows: 16 rows share the bytes of a strip, which one thread must write.
         parallel::each_chunk(data, strip_bytes, |index, strip| {
             let start = (strips.start + index) * STRIP;
             for output in start.max(first)..(start + STRIP).min(first + count) {
@@ -184,7 +185,7 @@ fn strip_bytes(format: Format, inputs: usize) -> usize {
     (full + rest).next_multiple_of(size_of::<CacheLine>())
 }
 
-/// A test whether the f16 factors of a block are finite.
+/// Returns a test for blocks whose f16 factors are finite.
 fn finite(format: Format) -> impl Fn(&[u8]) -> bool {
     move |block| {
         let BlockScales { factor, minimum, .. } = decode::scales(format, block);

@@ -27,6 +27,7 @@ pub(super) fn sum(tile: &Tile<'_>) {
             let totals = totals(lines, quads, start);
             for (lane, sum) in sums.iter_mut().enumerate() {
                 let scale = tile.scales[index][lane] * chunk.scales[block];
+                // Exact so far: integer sums of a block stay below 2²⁴.
                 *sum = (totals[lane] as f32).mul_add(scale, *sum);
                 if has_minima {
                     *sum = (-tile.minima[block][lane]).mul_add(chunk.scaled_sums[block], *sum);

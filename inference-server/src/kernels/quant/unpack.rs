@@ -249,6 +249,7 @@ fn unpack_scales(chunk: &mut UnpackedChunk, format: Format, head: &[u8], blocks:
         _ => {
             let (factors, minima) = words.split_at(blocks);
             chunk.scales.iter_mut().zip(factors).for_each(|(out, halves)| *out = self::halves(halves));
+            // Without minima there are no words left, and the loop has no turns.
             chunk.minima.iter_mut().zip(minima).for_each(|(out, halves)| *out = self::halves(halves));
         }
     }

@@ -66,6 +66,7 @@ fn bytes<const R: usize, const GROUP: usize, const SHIFT: u32, const MINIMA: boo
             *sum = floats(&tile.start(row));
         }
     }
+    // Integer sums start again with every scale, as they are exact only within one.
     let groups = tile.quants.as_chunks::<GROUP>().0;
     for (index, (scales, lines)) in tile.scales.iter().zip(groups).enumerate() {
         let block = index * GROUP / BLOCK_QUADS;

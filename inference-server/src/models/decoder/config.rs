@@ -71,6 +71,23 @@ fn gemma3_defaults() -> Value {
     })
 }
 
+/// A configuration with the keys of its language model at the top, and with Gemma's defaults.
+fn completed(mut value: Value) -> Result<Value> {
+    // A model that also reads images keeps the settings of its language model apart.
+    if let Some(Value::Object(inner)) = value.get("text_config").cloned() {
+        let outer = value.as_object_mut().context("not an object")?;
+        outer.extend(inner.into_iter().filter(|(key, _)| key != "model_type"));
+    }
+    if value.get("model_type").and_then(Value::as_str).and_then(family) == Some(Family::Gemma3)
+        && let (Some(map), Value::Object(defaults)) = (value.as_object_mut(), gemma3_defaults())
+    {
+        for (key, default) in defaults {
+            map.entry(key).or_insert(default);
+        }
+    }
+    Ok(value)
+}
+
 impl DecoderConfig {
     /// Reads and checks `config.json`.
     ///
@@ -87,12 +104,12 @@ impl DecoderConfig {
     /// Names the key, its value and what was expected.
     pub fn from_gguf(file: &Gguf) -> Result<Self> {
         let mut config = Self::from_json(as_json(&file.dimensions()?))?;
-        let has = |name: &str| file.tensor(name).is_some();
-        config.tied_embeddings = !has("output.weight");
-        config.qkv_bias = has("blk.0.attn_q.bias");
-        config.o_proj_bias = has("blk.0.attn_output.bias");
-        config.mlp_bias = has("blk.0.ffn_up.bias");
-        if has(ROPE_FACTORS) {
+        // The metadata says nothing about these: a tensor that is there is used, as in llama.cpp.
+        config.tied_embeddings = !file.has("output.weight");
+        config.qkv_bias = file.has("blk.0.attn_q.bias");
+        config.o_proj_bias = file.has("blk.0.attn_output.bias");
+        config.mlp_bias = file.has("blk.0.ffn_up.bias");
+        if file.has(ROPE_FACTORS) {
             let factors = file.floats(ROPE_FACTORS, &[config.rope.frequencies.len()])?;
             for rope in [&mut config.rope, &mut config.local_rope] {
                 rope.frequencies.iter_mut().zip(&factors).for_each(|(x, factor)| *x /= factor);
@@ -101,21 +118,9 @@ impl DecoderConfig {
         Ok(config)
     }
 
-    fn from_json(mut value: Value) -> Result<Self> {
-        // A model that also reads images keeps the settings of its language model apart.
-        if let Some(Value::Object(inner)) = value.get("text_config").cloned() {
-            let outer = value.as_object_mut().context("not an object")?;
-            outer.extend(inner.into_iter().filter(|(key, _)| key != "model_type"));
-        }
-        if value.get("model_type").and_then(Value::as_str).and_then(family) == Some(Family::Gemma3)
-            && let (Some(map), Value::Object(defaults)) = (value.as_object_mut(), gemma3_defaults())
-        {
-            for (key, default) in defaults {
-                map.entry(key).or_insert(default);
-            }
-        }
+    fn from_json(value: Value) -> Result<Self> {
         let file: HuggingFaceConfig =
-            serde_json::from_value(value).context("not the configuration of a decoder")?;
+            serde_json::from_value(completed(value)?).context("not the configuration of a decoder")?;
         let family = family(&file.model_type).with_context(|| {
             format!("invalid model_type `{}`: expected {}", file.model_type, model_types())
         })?;
@@ -123,6 +128,8 @@ impl DecoderConfig {
         let heads = file.heads()?;
         let layers = file.layers(family)?;
         let ropes = file.ropes(family, heads.size)?;
+        // Families differ where the key is left out, as their configuration classes do in
+        // transformers.
         let default_activation =
             if family == Family::Gemma3 { Activation::GeluNew } else { Activation::Silu };
         let activation = file.hidden_activation.or(file.hidden_act).unwrap_or(default_activation);
@@ -133,6 +140,7 @@ impl DecoderConfig {
             hidden: file.hidden_size,
             inner: file.intermediate_size,
             heads,
+            // Gemma scales by a number of its own, which in its 27B is not the size of a head.
             score_scale: (1.0 / scale.unwrap_or(heads.size as f64).sqrt()) as f32,
             vocabulary: file.vocab_size,
             context: ropes.context,

@@ -10,7 +10,7 @@ pub(super) mod linear;
 use anyhow::{Context, Result};
 
 use super::config::DecoderConfig;
-use super::family::{Family, LayerKind};
+use super::family::Family;
 use super::source::{Source, TokenEmbeddings};
 use super::{LanguageModel, StepPiece, check};
 use crate::kernels::gemm::Epilogue;
@@ -45,6 +45,8 @@ impl CpuDecoder {
     pub fn load(config: DecoderConfig, source: &mut Source) -> Result<Self> {
         let (hidden, vocabulary) = (config.hidden, config.vocabulary);
         let (token_embeddings, head) = if config.tied_embeddings {
+            // Tied embeddings are kept once, packed for the product; a row is unpacked for each
+            // token.
             (None, source.linear(&[("embed_tokens".to_owned(), vocabulary)], hidden, false)?)
         } else {
             (Some(source.token_embeddings(vocabulary, hidden)?), source.head(hidden, vocabulary)?)
@@ -54,8 +56,11 @@ impl CpuDecoder {
             layers.push(Layer::load(&config, source, index).with_context(|| format!("layer {index}"))?);
         }
         let norm = rms_norm(&config, source, "norm", hidden)?;
-        let view = |layer: &LayerKind| AttentionParams { scale: config.score_scale, window: layer.window };
-        let pages = config.layers.iter().map(|layer| LayerKvCache::new(config.heads, view(layer))).collect();
+        let mut pages = Vec::with_capacity(config.layers.len());
+        for layer in &config.layers {
+            let params = AttentionParams { scale: config.score_scale, window: layer.window };
+            pages.push(LayerKvCache::new(config.heads, params));
+        }
         let (arithmetic, buffers) = (Arithmetic::detect(), Buffers::default());
         Ok(Self { arithmetic, config, token_embeddings, layers, norm, head, pages, buffers })
     }
@@ -84,6 +89,7 @@ impl CpuDecoder {
 
     /// Runs all layers, then norm and head for the rows in `logit_rows` alone.
     fn forward(&mut self, pass: &Pass<'_>, logit_rows: &[usize]) {
+        // Buffers are shared by all layers, so that activations stay in cache.
         for (layer, pages) in self.layers.iter().zip(&mut self.pages) {
             layer.forward(&mut self.arithmetic, pass, pages, &mut self.buffers);
         }

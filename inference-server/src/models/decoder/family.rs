@@ -45,6 +45,7 @@ const MODEL_TYPES: [(&str, Family); 7] = [
     ("qwen2", Family::Qwen2),
     ("qwen3", Family::Qwen3),
     ("llama", Family::Llama),
+    // Mistral differs by its sliding window only, which is a setting of layers.
     ("mistral", Family::Llama),
     ("gemma3_text", Family::Gemma3),
     ("gemma3", Family::Gemma3),

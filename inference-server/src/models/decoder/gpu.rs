@@ -28,7 +28,8 @@ use buffers::BufferSizes;
 use network::{Network, Pass, SPLIT};
 use step_layout::StepLayout;
 
-/// Rows of the smallest recorded step.
+/// Rows of the smallest recorded step: the smallest kernel for decode rows computes this many
+/// together, so fewer would not be faster.
 const MIN_RECORDED_ROWS: usize = 8;
 
 /// Size of a recorded step.
@@ -59,6 +60,7 @@ impl<G: Gpu> GpuDecoder<G> {
     pub fn load(gpu: G, config: DecoderConfig, source: &mut Source) -> Result<Self> {
         let before = gpu.memory()?.free;
         let network = Network::load(gpu, config, source)?;
+        // By the device's own count: padding and tables are memory too.
         let weight_bytes = before.saturating_sub(network.gpu.memory()?.free);
         let download = network.gpu.new_download();
         let (graphs, logits) = (HashMap::new(), Matrix::default());
@@ -100,6 +102,7 @@ impl<G: Gpu> GpuDecoder<G> {
 
     /// Sizes the launches of a step and grows the buffers for it.
     fn prepare(&mut self, layout: &StepLayout) -> Result<Pass, GpuError> {
+        // A power of two, so that a growing sequence is recorded again after doubling only.
         let splits = layout.longest.div_ceil(SPLIT).next_power_of_two();
         let prefill_rows = layout.rows - layout.decode_rows;
         // A recorded step is sized for the capacity of its layout, any other for its actual rows.
@@ -128,6 +131,7 @@ impl<G: Gpu> GpuDecoder<G> {
     fn replay(&mut self, pass: &Pass) -> Result<(), GpuError> {
         let key = GraphKey { rows: pass.rows, splits: pass.splits };
         if !self.graphs.contains_key(&key) {
+            // Recording launches nothing, so the step is replayed below even the first time.
             self.network.gpu.begin_capture()?;
             let forward = self.network.forward(pass);
             // Recording has to end even if a launch failed.

@@ -74,6 +74,7 @@ impl RopeParameters {
     pub(super) fn rope(&self, head: RopeHead) -> Result<Rope> {
         let part = self.partial_rotary_factor.or(head.partial_rotary_factor).unwrap_or(1.0);
         ensure!(part > 0.0 && part <= 1.0, "invalid partial_rotary_factor {part}: expected 0 to 1");
+        // Truncated like Python's `int()`, then to whole pairs.
         let rotated = (head.size as f64 * part) as usize / 2 * 2;
         let theta = self.rope_theta.unwrap_or(head.theta);
         let factor = self.factor.unwrap_or(1.0);
@@ -81,21 +82,15 @@ impl RopeParameters {
             factor > 0.0 && factor.is_finite(),
             "invalid factor {factor} in rope_scaling: expected a positive number"
         );
+        // In f64 until the end: a power of a large base, rounded to f32 first, would be scaled with
+        // its error.
         let mut frequencies: Vec<f64> =
             (0..rotated).step_by(2).map(|column| theta.powf(-(column as f64) / rotated as f64)).collect();
         let mut attention_factor = 1.0;
         match self.rope_type() {
             "default" => {}
             "linear" => frequencies.iter_mut().for_each(|frequency| *frequency /= factor),
-            "llama3" => {
-                let original = self.original_max_position_embeddings;
-                let original = original.context("rope_scaling has no original_max_position_embeddings")?;
-                let low = self.low_freq_factor.unwrap_or(1.0);
-                let high = self.high_freq_factor.unwrap_or(4.0);
-                for frequency in &mut frequencies {
-                    *frequency = llama3_frequency(*frequency, factor, original as f64, low, high);
-                }
-            }
+            "llama3" => self.scale_llama3(&mut frequencies, factor)?,
             "yarn" => {
                 attention_factor = self.yarn_attention_factor(factor);
                 let extrapolated = self.yarn_extrapolation(theta, rotated, head.context);
@@ -109,13 +104,27 @@ impl RopeParameters {
         Ok(Rope { frequencies, attention_factor: attention_factor as f32 })
     }
 
+    fn scale_llama3(&self, frequencies: &mut [f64], factor: f64) -> Result<()> {
+        let original = self.original_max_position_embeddings;
+        let original = original.context("rope_scaling has no original_max_position_embeddings")?;
+        let (low, high) = (self.low_freq_factor.unwrap_or(1.0), self.high_freq_factor.unwrap_or(4.0));
+        // The ramp between the two is divided by its width.
+        ensure!(
+            high > low,
+            "invalid high_freq_factor {high} in rope_scaling: expected more than low_freq_factor {low}"
+        );
+        for frequency in frequencies {
+            *frequency = llama3_frequency(*frequency, factor, original as f64, low, high);
+        }
+        Ok(())
+    }
+
     /// YaRN's factor of sines and cosines: √(1/t) of the paper, as DeepSeek's `mscale`
     /// modifies it.
     fn yarn_attention_factor(&self, factor: f64) -> f64 {
-        let mscale = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
         self.attention_factor.unwrap_or(match (nonzero(self.mscale), nonzero(self.mscale_all_dim)) {
-            (Some(scale), Some(all)) => mscale(scale) / mscale(all),
-            _ => mscale(1.0),
+            (Some(scale), Some(all)) => mscale(factor, scale) / mscale(factor, all),
+            _ => mscale(factor, 1.0),
         })
     }
 
@@ -129,10 +138,9 @@ impl RopeParameters {
         context: usize,
     ) -> impl Iterator<Item = f64> + use<> {
         let original = self.original_max_position_embeddings.unwrap_or(context) as f64;
-        // The column whose frequency turns so often within the original context.
-        let column = |turns: f64| rotated as f64 * (original / (turns * TAU)).ln() / (2.0 * theta.ln());
-        let mut low = column(nonzero(self.beta_fast).unwrap_or(32.0));
-        let mut high = column(nonzero(self.beta_slow).unwrap_or(1.0));
+        let (fast, slow) = (nonzero(self.beta_fast).unwrap_or(32.0), nonzero(self.beta_slow).unwrap_or(1.0));
+        let mut low = turning_column(fast, rotated, original, theta);
+        let mut high = turning_column(slow, rotated, original, theta);
         if self.truncate.unwrap_or(true) {
             (low, high) = (low.floor(), high.ceil());
         }
@@ -141,6 +149,16 @@ impl RopeParameters {
         let width = if low == high { 0.001 } else { high - low };
         (0..rotated / 2).map(move |index| 1.0 - ((index as f64 - low) / width).clamp(0.0, 1.0))
     }
+}
+
+/// The column, of those rotated, whose frequency turns so often within the original context.
+fn turning_column(turns: f64, rotated: usize, original: f64, theta: f64) -> f64 {
+    rotated as f64 * (original / (turns * TAU)).ln() / (2.0 * theta.ln())
+}
+
+/// Growth of the attention factor with the context; `get_mscale` of transformers.
+fn mscale(factor: f64, by: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 }
 }
 
 /// Python's truth: transformers treats 0 like a key that is left out.

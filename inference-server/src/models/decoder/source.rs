@@ -283,6 +283,7 @@ impl GgufWeights {
         let format = self.file.expect(&full, shape)?.format();
         let mut bytes = self.file.read(&full, shape)?;
         if self.architecture.is_interleaved() {
+            // Norms and values have no pairs that are rotated together.
             let heads = if name.ends_with("q_proj") {
                 self.heads.kv_heads * self.heads.group
             } else if name.ends_with("k_proj") {
@@ -314,6 +315,8 @@ impl GgufWeights {
 
     /// Quantised if every part is and begins on a strip of the packed layout, else in f32.
     fn linear(&mut self, parts: &[(String, usize)], inputs: usize, bias: bool) -> Result<Linear> {
+        // Formats may differ from part to part: K quantisations keep values in more bits than
+        // queries.
         let mut quantised = true;
         for (index, (name, outputs)) in parts.iter().enumerate() {
             let info = self.file.expect(&self.name(name, "weight"), &[*outputs, inputs])?;
@@ -341,6 +344,7 @@ impl GgufWeights {
         let (format, bytes) = self.read(TOKEN_EMBEDDINGS, "weight", &[vocabulary, width])?;
         let embeddings = TokenEmbeddings::Gguf { format, row_bytes: bytes.len() / vocabulary, bytes };
         let mut row = vec![0.0; width];
+        // Checked once: a NaN in one embedding would surface as a failed request much later.
         for token in 0..vocabulary {
             embeddings.row(token, &mut row);
             let finite = row.iter().all(|value| value.is_finite());

@@ -158,6 +158,7 @@ impl Gguf {
         let keys = Keys { file: self, prefix: architecture.name() };
         let gemma = architecture == Architecture::Gemma3;
         let (hidden, heads) = (keys.required("embedding_length")?, keys.required("attention.head_count")?);
+        // Qwen 3 and Gemma 3 have heads of their own size; older files lack the key.
         let head_size = keys.optional("attention.key_length")?.unwrap_or(hidden / heads);
         let embedding = self.tensor("token_embd.weight").context("missing tensor token_embd.weight")?;
         let epsilon = keys.float("attention.layer_norm_rms_epsilon")?;
@@ -169,6 +170,8 @@ impl Gguf {
             heads,
             kv_heads: keys.optional("attention.head_count_kv")?.unwrap_or(heads),
             head_size,
+            // By the tensor: `vocab_size` is optional, and padding may make the tensor longer than
+            // the token list.
             vocabulary: embedding.shape()[0],
             context: keys.required("context_length")?,
             norm_epsilon: epsilon

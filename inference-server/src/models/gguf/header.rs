@@ -12,13 +12,16 @@ use anyhow::{Context, Result, bail, ensure};
 use super::value::{Array, Value};
 use crate::kernels::quant::Format;
 
+/// First bytes of a file; `GGUF_MAGIC`.
 const MAGIC: [u8; 4] = *b"GGUF";
-/// Upper limit on keys and on tensors; models have dozens of keys and up to thousands of tensors.
+/// Upper limit on keys and on tensors. Not tuned: models have dozens of keys and up to thousands of
+/// tensors.
 const MAX_ENTRIES: u64 = 1 << 16;
-/// Upper limit on the values of an array; the longest are the merges of a tokenizer, about half a
-/// million.
+/// Upper limit on the values of an array. Not tuned: the longest are the merges of a tokenizer,
+/// about half a million.
 const MAX_VALUES: u64 = 1 << 22;
-/// Upper limit on the bytes of a string; the longest are chat templates.
+/// Upper limit on the bytes of a string. Not tuned: the longest are chat templates, of some
+/// kilobytes.
 const MAX_STRING: u64 = 1 << 24;
 /// Upper limit on the dimensions of a tensor; `GGML_MAX_DIMS`.
 const MAX_DIMENSIONS: u32 = 4;
@@ -88,6 +91,7 @@ fn read_metadata(reader: &mut Reader<'_>, count: u64) -> Result<HashMap<String, 
     for index in 0..count {
         let key = reader.string().with_context(|| format!("key {index} of {count}"))?;
         let value = read_value(reader).with_context(|| format!("key {key}"))?;
+        // A second value would win in some readers and lose in others.
         ensure!(!metadata.contains_key(&key), "duplicate key {key}");
         metadata.insert(key, value);
     }
@@ -139,6 +143,7 @@ fn read_tensor(reader: &mut Reader<'_>, alignment: u64) -> Result<TensorInfo> {
     let count = count.filter(|count| (1..=1 << 40).contains(count));
     let count = count.with_context(|| format!("invalid shape {shape:?}"))?;
     let row = shape[shape.len() - 1];
+    // By rows, as quantisation blocks do not cross them.
     let bytes = count / row * format.row_bytes(row)?;
     ensure!(offset.is_multiple_of(alignment), "data offset {offset} is not a multiple of {alignment}");
     Ok(TensorInfo { shape, format, offset, bytes })
@@ -151,6 +156,7 @@ fn check_extents(tensors: &[(String, TensorInfo)], length: u64) -> Result<()> {
     let mut before: (&str, u64) = ("", 0);
     for (name, info) in order {
         let TensorInfo { offset, bytes, .. } = info;
+        // Sorted by offset, so comparing neighbours finds every overlap.
         ensure!(*offset >= before.1, "tensor {name} overlaps tensor {}", before.0);
         let end = offset.checked_add(*bytes as u64).filter(|end| *end <= length);
         let end = end.with_context(|| {

@@ -28,7 +28,7 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const SCORES: &str = "tokenizer.ggml.scores";
 
-/// Values of `tokenizer.ggml.token_type`.
+/// Values of `tokenizer.ggml.token_type`, those of `llama_token_type`.
 const NORMAL: i64 = 1;
 const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
@@ -48,6 +48,7 @@ struct PreTokenizer {
     nfc: bool,
 }
 
+/// The splits of GPT-2 (Radford et al. 2019), as in llama.cpp's `llama-vocab.cpp`.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 /// Pre-tokenizers by `tokenizer.ggml.pre`.
@@ -101,12 +102,13 @@ impl Gguf {
             "llama" => vocabulary.sentence_piece()?,
             other => bail!("invalid {MODEL} `{other}`: expected gpt2 or llama"),
         };
-        let of = |kind| vocabulary.of_kind(kind).map(|(_, token)| token.to_owned());
         // Control tokens are matched in texts and left out by decoding; user-defined ones are only
         // matched.
-        let control = of(CONTROL).chain(of(UNKNOWN)).map(|token| AddedToken::from(token, true));
+        let control = vocabulary.of_kind(CONTROL).chain(vocabulary.of_kind(UNKNOWN));
+        let control = control.map(|(_, token)| AddedToken::from(token, true));
         tokenizer.add_special_tokens(control.collect::<Vec<_>>()).map_err(build_error)?;
-        let defined = of(USER_DEFINED).map(|token| AddedToken::from(token, false).normalized(false));
+        let defined = vocabulary.of_kind(USER_DEFINED);
+        let defined = defined.map(|(_, token)| AddedToken::from(token, false).normalized(false));
         tokenizer.add_tokens(defined.collect::<Vec<_>>()).map_err(build_error)?;
         Ok(tokenizer)
     }
@@ -243,6 +245,7 @@ impl<'a> Vocabulary<'a> {
             let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(build_error)?;
             steps.push(split.into());
         }
+        // No regular expression of its own: the patterns before it have split the text already.
         steps.push(ByteLevel::new(false, true, false).into());
         tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(steps)));
         tokenizer.with_decoder(Some(ByteLevel::default()));
@@ -260,6 +263,7 @@ impl<'a> Vocabulary<'a> {
         let mut model = BPE::builder()
             .vocab_and_merges(self.ids()?, self.merges_by_score()?)
             .byte_fallback(self.of_kind(BYTE).next().is_some())
+            // SentencePiece makes one unknown token of neighbours.
             .fuse_unk(true);
         if let Some(unknown) = unknown {
             model = model.unk_token(unknown);
@@ -296,6 +300,7 @@ impl<'a> Vocabulary<'a> {
         let scores = scores.with_context(|| format!("missing key {SCORES}"))?;
         let (count, tokens) = (scores.len(), self.tokens.len());
         ensure!(count == tokens, "invalid {SCORES} of length {count}: expected {tokens}");
+        // Control and byte tokens are not made by merges.
         let ids: Vocab = self.of_kind(NORMAL).map(|(id, token)| (token.to_owned(), id)).collect();
         let mut found = Vec::new();
         for (id, token) in self.of_kind(NORMAL) {

@@ -22,6 +22,8 @@ pub(super) fn compute<M: Model + ?Sized>(
     if rows.len() == 1 || matches!(error, ComputeError::DeviceLost(_)) {
         return vec![Err(error); rows.len()];
     }
+    // Halving finds one row among n in log n failures, and a batch that is too large fits at some
+    // size.
     let (first, second) = rows.split_at(rows.len() / 2);
     let mut results = compute(model, first, extras);
     match results.last() {
@@ -38,6 +40,7 @@ fn attempt<M: Model + ?Sized>(
     rows: &[&[u32]],
     extras: Extras,
 ) -> Result<Vec<RowOutput>, ComputeError> {
+    // A panic of a library would end the device's thread, and with it the server.
     let outputs = catch_unwind(AssertUnwindSafe(|| model.run(rows, extras)))
         .unwrap_or_else(|_| Err(ComputeError::Failed("the model panicked".to_owned())))?;
     if outputs.len() == rows.len() {

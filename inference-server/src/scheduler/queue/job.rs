@@ -29,7 +29,7 @@ pub struct Ticket {
 struct TimeLimits {
     deadline: Option<Instant>,
     begin_by: Option<Instant>,
-    /// Whether a row has reached the device; `begin_by` no longer matters then.
+    /// True if a row has reached the device; `begin_by` no longer matters then.
     started: AtomicBool,
     admission: Arc<Admission>,
 }
@@ -48,12 +48,12 @@ impl TimeLimits {
     /// Error of the deadline that has passed, if any.
     fn expired(&self) -> Option<Error> {
         let now = Instant::now();
-        let passed = |limit: Option<Instant>| limit.is_some_and(|limit| now >= limit);
-        if passed(self.deadline) {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
             return Some(if self.started() { Error::ExpiredRunning } else { Error::ExpiredInQueue });
         }
-        let late = passed(self.begin_by) && !self.started();
-        late.then(|| Error::QueueTimeout { retry_after: self.admission.drain_estimate() })
+        let late = self.begin_by.is_some_and(|begin_by| now >= begin_by);
+        (late && !self.started())
+            .then(|| Error::QueueTimeout { retry_after: self.admission.drain_estimate() })
     }
 }
 
@@ -139,6 +139,7 @@ impl Job {
         });
         let rows = rows.into_iter().enumerate();
         let mut rows: Vec<Row> = rows.map(|(index, ids)| Row { job: Arc::clone(&job), index, ids }).collect();
+        // Equal lengths arrive side by side, which is how batches are packed.
         rows.sort_by_key(|row| row.ids.len());
         (job, rows, ticket)
     }
@@ -147,12 +148,13 @@ impl Job {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the answer has been sent; rows that are left need not be computed.
+    /// Returns true if the answer has been sent; rows that are left need not be computed.
     pub(super) fn is_finished(&self) -> bool {
+        // Acquire, with the release in `finish`: who sees the job finished sees its answer taken.
         self.finished.load(Ordering::Acquire)
     }
 
-    /// Whether rows are waiting or on the device.
+    /// Returns true if rows are waiting or on the device.
     pub(super) fn has_rows(&self) -> bool {
         self.progress().rows_left > 0
     }
@@ -168,6 +170,8 @@ impl Job {
 
     /// Records that a row reached the device; returns how long the job waited, the first time.
     pub(super) fn start(&self) -> Option<Duration> {
+        // A swap, as rows of one job may reach two device threads at once; exactly one reports the
+        // wait.
         if self.limits.started.swap(true, Ordering::Relaxed) {
             return None;
         }
@@ -188,6 +192,7 @@ impl Job {
         progress.tokens_left -= tokens as u64;
         let left = progress.tokens_left;
         if let Some((_, permit)) = &mut progress.open {
+            // Row by row: others may be admitted while a large request is still computed.
             permit.shrink(left);
         }
         let result = match output {
@@ -209,6 +214,7 @@ impl Job {
     /// Sends the answer, unless one has been sent.
     pub(super) fn finish(&self, result: Result<(), Error>) {
         let mut progress = self.progress();
+        // Taken under the lock, so that one of several ends wins and the answer is sent once.
         let Some((answer, permit)) = progress.open.take() else { return };
         let output = result.map(|()| WorkOutput {
             outputs: std::mem::take(&mut progress.outputs),

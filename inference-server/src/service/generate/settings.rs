@@ -10,20 +10,19 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::generation::chat_template::Message;
-use crate::generation::constraint::{Constraint, Matcher};
+use crate::generation::constraint::{self, Constraint, Matcher};
 use crate::generation::sampler::{MAX_LOGPROBS, SamplingParams};
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::batcher::Priority;
 use crate::service::{ModelRef, Service};
 
-/// New tokens of a sequence if the caller sets no limit.
+/// New tokens of a sequence if the caller sets no limit. Not tuned: an answer of a few paragraphs.
+/// vLLM gives a chat the rest of its context instead, which a caller who forgot the limit would
+/// hold KV blocks for.
 const DEFAULT_NEW_TOKENS: usize = 256;
-/// Stop strings, and stop tokens, of one request: OpenAI's API has 4; each is looked for at every
-/// token.
+/// Stop strings, and stop tokens, of one request. Not tuned: OpenAI's API documents up to 4, and
+/// each one is looked for at every token.
 const MOST_STOPS: usize = 16;
-/// Bytes of a schema, expression or grammar: far above what is written by hand, so that compiling
-/// one stays bounded.
-const LARGEST_CONSTRAINT: usize = 64 << 10;
 
 /// Settings of a generation request.
 #[derive(Debug, Clone)]
@@ -148,18 +147,20 @@ fn check_stops(settings: &GenerateSettings) -> Result<(), Error> {
     }
 }
 
-fn checked_constraint(constraint: Constraint) -> Result<(String, Constraint), Error> {
-    let (name, bytes) = match &constraint {
-        Constraint::JsonSchema(text) => ("json_schema", text.len()),
-        Constraint::Regex(text) => ("regex", text.len()),
-        Constraint::Lark(text) => ("lark", text.len()),
-        Constraint::Choices(texts) => ("choices", texts.iter().map(String::len).sum()),
+fn checked_constraint(asked: Constraint) -> Result<(String, Constraint), Error> {
+    let name = match &asked {
+        Constraint::JsonSchema(_) => "json_schema",
+        Constraint::Regex(_) => "regex",
+        Constraint::Lark(_) => "lark",
+        Constraint::Choices(_) => "choices",
     };
     let field = format!("settings.constraint.{name}");
-    if bytes > LARGEST_CONSTRAINT {
-        return Err(Error::InputTooLarge { field, bytes, limit: LARGEST_CONSTRAINT });
+    // Compiling would refuse it as well, but only after the prompts were read.
+    let bytes = asked.bytes();
+    if bytes > constraint::MAX_BYTES {
+        return Err(Error::InputTooLarge { field, bytes, limit: constraint::MAX_BYTES });
     }
-    Ok((field, constraint))
+    Ok((field, asked))
 }
 
 fn invalid(field: &str, value: impl ToString, allowed: &str) -> Error {
@@ -193,6 +194,7 @@ impl Service {
         if tokens >= context {
             return Err(Error::InputTooLong { field: field.to_owned(), tokens, limit: context - 1 });
         }
+        // At least 1, as the prompt was found shorter than the context.
         let left = context - tokens;
         let max_new_tokens = plan.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS.min(left));
         if max_new_tokens > left {
@@ -211,6 +213,8 @@ impl Service {
             }
             PromptInput::Tokens(ids) => {
                 let vocabulary = model.generator()?.profile().vocabulary;
+                // The network would read past its embeddings; the tokenizer's own ids are below by
+                // construction.
                 if let Some(place) = ids.iter().position(|id| *id as usize >= vocabulary) {
                     let field = format!("{field}.tokens.ids[{place}]");
                     return Err(invalid(&field, ids[place], &format!("0 to {}", vocabulary - 1)));
@@ -235,22 +239,29 @@ impl Service {
         messages: &[Message],
         arguments: BTreeMap<String, String>,
     ) -> Result<String, Error> {
-        let bad =
-            |field: String, cause: String| Error::BadChat { field, model: model.info.name.clone(), cause };
         let template = model.generator()?.profile().template.as_ref();
-        let template =
-            template.ok_or_else(|| bad(field.to_owned(), "the model has no template".to_owned()))?;
+        let template = template
+            .ok_or_else(|| bad_chat(model, field.to_owned(), "the model has no template".to_owned()))?;
+        // Bounded before rendering, whose time grows with the messages.
         self.check_count(&format!("{field}.messages"), messages.len())?;
         for (index, message) in messages.iter().enumerate() {
             self.check_size(&format!("{field}.messages[{index}].content"), &message.content)?;
         }
         let mut values = BTreeMap::new();
         for (name, value) in arguments {
+            // Values are JSON, so that a template sees `false` and not the text "false", which is
+            // true in Jinja.
             let parsed = serde_json::from_str(&value).map_err(|error| {
-                bad(format!("{field}.template_arguments.{name}"), format!("not JSON: {error}"))
+                bad_chat(model, format!("{field}.template_arguments.{name}"), format!("not JSON: {error}"))
             })?;
             values.insert(name, parsed);
         }
-        template.render(messages, &values, true).map_err(|error| bad(field.to_owned(), error.to_string()))
+        template
+            .render(messages, &values, true)
+            .map_err(|error| bad_chat(model, field.to_owned(), error.to_string()))
     }
+}
+
+fn bad_chat(model: &LoadedModel, field: String, cause: String) -> Error {
+    Error::BadChat { field, model: model.info.name.clone(), cause }
 }

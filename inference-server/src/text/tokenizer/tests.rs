@@ -66,6 +66,12 @@ fn pairs_are_cut_longest_first() {
 fn lower_cases_where_the_package_says_so() {
     let encoded = tokenizer(5, true).unwrap().encode("t", "", "A B", Truncation::Right).unwrap();
     assert_eq!(encoded.ids, [1, 3, 4, 2]);
+    // İ has two bytes, its lower case three; what follows it keeps its place in the text.
+    let tokens = tokenizer(5, true).unwrap().tokens("İ A  B", true).unwrap();
+    assert_eq!(tokens.get_ids(), [1, 0, 3, 4, 2]);
+    assert_eq!(tokens.get_offsets(), [(0, 0), (0, 2), (3, 4), (6, 7), (0, 0)]);
+    // Entities are found as transformers' pipeline finds them, which does not lower the case.
+    assert_eq!(tokenizer(5, true).unwrap().windows("t", "A b", 0).unwrap().windows[0].ids, [1, 0, 4, 2]);
 }
 
 #[test]

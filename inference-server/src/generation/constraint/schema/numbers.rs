@@ -39,6 +39,8 @@ const HIGH: Side = Side { inclusive: "maximum", exclusive: "exclusiveMaximum", i
 /// # Errors
 /// If the schema asks for numbers that cannot be enforced.
 pub(super) fn bound_numbers(schema: &mut Value) -> Result<()> {
+    // Three walks: what is added to one schema depends on the numbers of all, since schemas are
+    // combined.
     let mut usage = NumberUsage::default();
     for_each_schema(schema, &mut |map| usage.visit(map))?;
     usage.check_multiples()?;
@@ -66,7 +68,7 @@ struct NumberUsage {
     decimals: usize,
     /// Values of `multipleOf`.
     multiples: Vec<f64>,
-    /// Whether schemas are combined, which combines their multiples.
+    /// True if schemas are combined, which combines their multiples.
     combines: bool,
 }
 
@@ -115,6 +117,7 @@ impl NumberUsage {
     fn check_multiples(&self) -> Result<()> {
         let mut seen: Vec<f64> = self.multiples.clone();
         seen.sort_unstable_by(f64::total_cmp);
+        // Equal steps have themselves as their common multiple.
         seen.dedup();
         if seen.len() < 2 || !self.combines {
             return Ok(());
@@ -145,6 +148,7 @@ impl NumberUsage {
         if !has_type(map, &["number", "integer"]) || lists_values(map) {
             return;
         }
+        // Beyond the largest number of the schema, so that no bound of its own is cut.
         let limit = if self.largest <= DEFAULT_BOUND {
             DEFAULT_BOUND
         } else {
@@ -175,7 +179,7 @@ fn decimal(number: f64) -> (u128, usize) {
     (format!("{whole}{part}").parse().unwrap_or(u128::MAX), part.len())
 }
 
-/// Whether the grammar library generates exactly this number.
+/// Returns true if the grammar library generates exactly this number.
 fn is_exact(number: &Number) -> bool {
     match (number.as_i64(), number.as_f64()) {
         (Some(whole), Some(float)) => float.abs() < MAX_SUPPORTED && float as i64 == whole,
@@ -184,26 +188,30 @@ fn is_exact(number: &Number) -> bool {
     }
 }
 
-/// Whether the schema lists its values.
+/// Returns true if the schema lists its values.
 fn lists_values(map: &Map<String, Value>) -> bool {
     map.contains_key("const") || map.contains_key("enum")
 }
 
-/// Whether the schema allows one of these types.
+/// Returns true if the schema allows one of these types.
 fn has_type(map: &Map<String, Value>, wanted: &[&str]) -> bool {
-    let is = |kind: &Value| kind.as_str().is_some_and(|kind| wanted.contains(&kind));
-    map.get("type").is_some_and(|kind| is(kind) || kind.as_array().is_some_and(|kinds| kinds.iter().any(is)))
+    match map.get("type") {
+        Some(Value::String(kind)) => wanted.contains(&kind.as_str()),
+        Some(Value::Array(kinds)) => {
+            kinds.iter().filter_map(Value::as_str).any(|kind| wanted.contains(&kind))
+        }
+        _ => false,
+    }
 }
 
 impl Side {
     /// Bound on this side, rounded inwards, and whether it is exclusive.
     fn of(self, map: &Map<String, Value>) -> Option<(f64, bool)> {
-        let number = |key: &str| map.get(key).and_then(Value::as_number).map(|number| self.rounded(number));
-        let inclusive = number(self.inclusive);
+        let inclusive = self.number(map, self.inclusive);
         let exclusive = match map.get(self.exclusive) {
             // A boolean in drafts up to 4.
             Some(Value::Bool(true)) => inclusive,
-            _ => number(self.exclusive),
+            _ => self.number(map, self.exclusive),
         };
         match (inclusive, exclusive) {
             (Some(inclusive), Some(exclusive)) if (inclusive - exclusive) * self.inwards > 0.0 => {
@@ -212,6 +220,11 @@ impl Side {
             (_, Some(exclusive)) => Some((exclusive, true)),
             (inclusive, None) => inclusive.map(|inclusive| (inclusive, false)),
         }
+    }
+
+    /// The value of a keyword as f64, rounded inwards.
+    fn number(self, map: &Map<String, Value>, key: &str) -> Option<f64> {
+        map.get(key).and_then(Value::as_number).map(|number| self.rounded(number))
     }
 
     /// Converts a number to f64, rounded inwards.
@@ -282,7 +295,7 @@ fn close_bounds(map: &mut Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-/// Whether a number stays the same as f64.
+/// Returns true if a number stays the same as f64.
 fn is_f64(value: Option<&Value>) -> bool {
     value
         .and_then(Value::as_number)

@@ -13,12 +13,14 @@ use crate::models::checkpoint::json::{check_range, or_default};
 use crate::models::decoder::family::{Family, LayerKind};
 use crate::models::decoder::rope::{Rope, RopeHead, RopeParameters};
 
-/// Upper limit on `max_position_embeddings` and on the context that YaRN makes of it.
+/// Upper limit on `max_position_embeddings` and on the context that YaRN makes of it. Not tuned:
+/// far above any model, and positions stay exact as f64 and fit into 32 bits.
 const MAX_POSITIONS: usize = 1 << 28;
 /// RoPE base of transformers' configurations by default; Gemma 3 has another one for global layers.
 const ROPE_THETA: f64 = 10_000.0;
 const GEMMA3_ROPE_THETA: f64 = 1_000_000.0;
-/// Period of global layers in Gemma 3.
+/// Period of global layers in Gemma 3; `sliding_window_pattern` of transformers'
+/// `Gemma3TextConfig`.
 const GEMMA3_PATTERN: usize = 6;
 
 /// The keys of `config.json` that a decoder needs; others are ignored.
@@ -70,6 +72,8 @@ pub(super) struct Ropes {
 impl HuggingFaceConfig {
     /// Bounds all numbers and refuses what the decoders do not compute.
     pub(super) fn check(&self) -> Result<()> {
+        // Far above any published model, and small enough that products of two of them stay in 64
+        // bits.
         for (key, value, max) in [
             ("hidden_size", self.hidden_size, 1 << 17),
             ("intermediate_size", self.intermediate_size, 1 << 21),
@@ -86,6 +90,7 @@ impl HuggingFaceConfig {
             ("final_logit_softcapping", self.final_logit_softcapping),
             ("attn_logit_softcapping", self.attn_logit_softcapping),
         ] {
+            // Gemma 2 has them; without, its logits would be wrong and still look plausible.
             ensure!(value.is_none(), "{key} is not supported");
         }
         Ok(())
@@ -94,6 +99,9 @@ impl HuggingFaceConfig {
     pub(super) fn heads(&self) -> Result<AttentionShape> {
         let queries = self.num_attention_heads;
         let shared = self.num_key_value_heads.unwrap_or(queries);
+        // Both are divided by below.
+        ensure!(queries > 0, "invalid num_attention_heads 0: expected a positive number");
+        ensure!(shared > 0, "invalid num_key_value_heads 0: expected a positive number");
         ensure!(
             queries.is_multiple_of(shared),
             "invalid num_attention_heads {queries}: expected a multiple of num_key_value_heads {shared}"
@@ -105,6 +113,7 @@ impl HuggingFaceConfig {
 
     /// The sliding window; `None` also for one of 0 or of the whole context.
     fn window(&self) -> Option<usize> {
+        // Checkpoints name a window even where it cuts nothing; kernels are faster without one.
         self.sliding_window.filter(|window| (1..self.max_position_embeddings).contains(window))
     }
 
@@ -146,25 +155,33 @@ impl HuggingFaceConfig {
         }
     }
 
+    /// RoPE of one kind of layer, in files that have it by kind (transformers 5).
+    fn rope_of(&self, kind: &str) -> Option<&Value> {
+        self.rope_parameters.as_ref()?.get(kind)
+    }
+
     pub(super) fn ropes(&self, family: Family, head_size: usize) -> Result<Ropes> {
-        let by_type = |name: &str| self.rope_parameters.as_ref().and_then(|all| all.get(name));
-        let (global, local) = match (by_type("full_attention"), by_type("sliding_attention")) {
+        let (global, local) = match (self.rope_of("full_attention"), self.rope_of("sliding_attention")) {
             (None, None) => {
                 (rope_parameters(self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()))?, None)
             }
             (global, local) => (rope_parameters(global)?, Some(rope_parameters(local)?)),
         };
         let trained = self.max_position_embeddings;
-        let partial_rotary_factor = self.partial_rotary_factor;
-        let head = |theta| RopeHead { theta, size: head_size, partial_rotary_factor, context: trained };
+        let head = RopeHead {
+            theta: ROPE_THETA,
+            size: head_size,
+            partial_rotary_factor: self.partial_rotary_factor,
+            context: trained,
+        };
         let theta = if family == Family::Gemma3 { GEMMA3_ROPE_THETA } else { ROPE_THETA };
-        let global_rope = global.rope(head(self.rope_theta.unwrap_or(theta)))?;
+        let global_rope = global.rope(RopeHead { theta: self.rope_theta.unwrap_or(theta), ..head })?;
         let local_rope = match local {
-            Some(local) => local.rope(head(ROPE_THETA))?,
+            Some(local) => local.rope(head)?,
             None if family == Family::Gemma3 => {
                 // Gemma 3 scales global layers only: local ones never look beyond their window.
                 let theta = self.rope_local_base_freq.unwrap_or(ROPE_THETA);
-                RopeParameters::default().rope(head(theta))?
+                RopeParameters::default().rope(RopeHead { theta, ..head })?
             }
             None => global_rope.clone(),
         };

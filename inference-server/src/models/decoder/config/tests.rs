@@ -41,8 +41,26 @@ fn configs_are_checked() {
         json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}),
         "original_max_position_embeddings",
     );
+    check(
+        json!({"rope_scaling": {
+            "rope_type": "llama3", "original_max_position_embeddings": 64, "low_freq_factor": 4.0
+        }}),
+        "invalid high_freq_factor 4 in rope_scaling: expected more than low_freq_factor 4",
+    );
     check(json!({"layer_types": ["full_attention"]}), "invalid layer_types of length 1: expected 2");
     check(json!({"final_logit_softcapping": 30.0}), "final_logit_softcapping is not supported");
+}
+
+/// Whether or not the numbers were checked before.
+#[test]
+fn no_heads_are_refused() {
+    for key in ["num_attention_heads", "num_key_value_heads"] {
+        let mut value = config();
+        value[key] = json!(0);
+        let file: HuggingFaceConfig = serde_json::from_value(value).unwrap();
+        let error = file.heads().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("invalid {key} 0: expected")), "{error}");
+    }
 }
 
 #[test]

@@ -70,65 +70,84 @@ pub(super) fn rms_norm(
     Ok(RmsNorm { scale: source.norm(config.family, name, width)?, epsilon: config.epsilon })
 }
 
-/// Reads linear layers of a layer's parts side by side, with `inputs` and perhaps a bias.
-fn linear(
-    source: &mut Source,
-    at: &str,
-    parts: &[(&str, usize)],
-    (inputs, bias): (usize, bool),
-) -> Result<Linear> {
-    let parts: Vec<(String, usize)> =
-        parts.iter().map(|(name, outputs)| (format!("{at}.{name}"), *outputs)).collect();
-    source.linear(&parts, inputs, bias)
+/// Reads the parts of one layer.
+struct LayerReader<'a> {
+    config: &'a DecoderConfig,
+    source: &'a mut Source,
+    /// Common prefix of the layer's tensors.
+    at: String,
 }
 
-impl Layer {
-    pub(super) fn load(config: &DecoderConfig, source: &mut Source, index: usize) -> Result<Self> {
-        let at = format!("layers.{index}");
-        let kind = config.layers[index];
-        let (heads, hidden, inner) = (config.heads, config.hidden, config.inner);
-        let gemma = config.family == Family::Gemma3;
-        let has_head_norms = matches!(config.family, Family::Qwen3 | Family::Gemma3);
-        let mut norm = |name: &str, width: usize| rms_norm(config, source, &format!("{at}.{name}"), width);
-        let input_norm = norm("input_layernorm", hidden)?;
-        let head_norms = if has_head_norms {
-            Some((norm("self_attn.q_norm", heads.size)?, norm("self_attn.k_norm", heads.size)?))
-        } else {
-            None
-        };
-        // In Gemma this norm is applied to the output of attention, in the others to the input of
-        // the feed-forward network.
-        let after = norm("post_attention_layernorm", hidden)?;
-        let (attention_norm, mlp_norm, output_norm) = if gemma {
-            let inner = norm("pre_feedforward_layernorm", hidden)?;
-            (Some(after), inner, Some(norm("post_feedforward_layernorm", hidden)?))
-        } else {
-            (None, after, None)
-        };
-        let fused = config.family == Family::Phi3;
+impl LayerReader<'_> {
+    fn norm(&mut self, name: &str, width: usize) -> Result<RmsNorm> {
+        rms_norm(self.config, self.source, &format!("{}.{name}", self.at), width)
+    }
+
+    /// The norms of query and key heads, in families that have them.
+    fn head_norms(&mut self) -> Result<Option<(RmsNorm, RmsNorm)>> {
+        if !matches!(self.config.family, Family::Qwen3 | Family::Gemma3) {
+            return Ok(None);
+        }
+        let size = self.config.heads.size;
+        Ok(Some((self.norm("self_attn.q_norm", size)?, self.norm("self_attn.k_norm", size)?)))
+    }
+
+    /// Linear layers side by side, with `inputs` and perhaps a bias.
+    fn linear(&mut self, parts: &[(&str, usize)], inputs: usize, bias: bool) -> Result<Linear> {
+        let parts: Vec<(String, usize)> =
+            parts.iter().map(|(name, outputs)| (format!("{}.{name}", self.at), *outputs)).collect();
+        self.source.linear(&parts, inputs, bias)
+    }
+
+    fn qkv(&mut self) -> Result<Linear> {
+        let DecoderConfig { heads, hidden, qkv_bias, .. } = *self.config;
         let (q, kv) = (heads.queries(), heads.keys());
-        let qkv: &[(&str, usize)] = if fused {
+        let parts: &[(&str, usize)] = if self.config.family == Family::Phi3 {
             &[("self_attn.qkv_proj", q + 2 * kv)]
         } else {
             &[("self_attn.q_proj", q), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv)]
         };
-        let gate_up: &[(&str, usize)] = if fused {
+        self.linear(parts, hidden, qkv_bias)
+    }
+
+    fn gate_up(&mut self) -> Result<Linear> {
+        let DecoderConfig { hidden, inner, mlp_bias, .. } = *self.config;
+        let parts: &[(&str, usize)] = if self.config.family == Family::Phi3 {
             &[("mlp.gate_up_proj", 2 * inner)]
         } else {
             &[("mlp.gate_proj", inner), ("mlp.up_proj", inner)]
         };
+        self.linear(parts, hidden, mlp_bias)
+    }
+}
+
+impl Layer {
+    pub(super) fn load(config: &DecoderConfig, source: &mut Source, index: usize) -> Result<Self> {
+        let (heads, hidden, inner) = (config.heads, config.hidden, config.inner);
+        let mut read = LayerReader { config, source, at: format!("layers.{index}") };
+        let input_norm = read.norm("input_layernorm", hidden)?;
+        let head_norms = read.head_norms()?;
+        // In Gemma this norm is applied to the output of attention, in the others to the input of
+        // the feed-forward network.
+        let after = read.norm("post_attention_layernorm", hidden)?;
+        let (attention_norm, mlp_norm, output_norm) = if config.family == Family::Gemma3 {
+            let mlp_norm = read.norm("pre_feedforward_layernorm", hidden)?;
+            (Some(after), mlp_norm, Some(read.norm("post_feedforward_layernorm", hidden)?))
+        } else {
+            (None, after, None)
+        };
         Ok(Self {
-            kind,
+            kind: config.layers[index],
             heads,
             input_norm,
-            qkv: linear(source, &at, qkv, (hidden, config.qkv_bias))?,
+            qkv: read.qkv()?,
             head_norms,
-            o_proj: linear(source, &at, &[("self_attn.o_proj", hidden)], (q, config.o_proj_bias))?,
+            o_proj: read.linear(&[("self_attn.o_proj", hidden)], heads.queries(), config.o_proj_bias)?,
             attention_norm,
             mlp_norm,
-            gate_up: linear(source, &at, gate_up, (hidden, config.mlp_bias))?,
+            gate_up: read.gate_up()?,
             activation: config.activation,
-            down: linear(source, &at, &[("mlp.down_proj", hidden)], (inner, config.mlp_bias))?,
+            down: read.linear(&[("mlp.down_proj", hidden)], inner, config.mlp_bias)?,
             output_norm,
         })
     }
@@ -169,6 +188,7 @@ impl Layer {
         let angles = if self.kind.local { &pass.local_angles } else { &pass.angles };
         parallel::each_row(qkv, |index, row| {
             for (number, head) in row[..rotated].chunks_exact_mut(size).enumerate() {
+                // Before the rotation, as Qwen 3 and Gemma 3 were trained.
                 if let Some((query_norm, key_norm)) = &self.head_norms {
                     let norm = if number * size < queries { query_norm } else { key_norm };
                     norm.apply_row(isa, head);
@@ -185,6 +205,7 @@ impl Layer {
             for (offset, row) in piece.rows.clone().enumerate() {
                 let position = piece.start + offset;
                 let row = &qkv.row(row)[queries..];
+                // One thread for all: copying a few rows costs less than sharing them out.
                 let block = piece.blocks[position / BLOCK_TOKENS];
                 pages.write(block, position % BLOCK_TOKENS, &row[..keys], &row[keys..2 * keys]);
             }

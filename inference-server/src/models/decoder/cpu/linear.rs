@@ -42,6 +42,7 @@ impl Linear {
         match self {
             Self::F32(panels) => gemm::multiply(*isa, x, panels, epilogue, out),
             Self::Quantised(layers) => {
+                // Once for all concatenated layers, which read the same activations.
                 quant::quantise(*isa, x, quantised);
                 quant::multiply(*isa, quantised, layers, epilogue, out);
             }

@@ -9,7 +9,7 @@ use crate::models::decoder::config::DecoderConfig;
 
 /// Rows are padded to a multiple of this: products read whole tiles of up to 64 rows.
 const ROW_ALIGNMENT: usize = 64;
-/// Initial bytes of the step layout, enough for most steps.
+/// Initial bytes of the step layout. Not tuned: 256 rows take 4 KiB, the rest is for block tables.
 const LAYOUT_BYTES: usize = 1 << 16;
 
 /// Buffers of a step, rows × width each.

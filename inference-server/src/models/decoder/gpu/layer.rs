@@ -35,6 +35,31 @@ pub(super) struct Layer {
     pub(super) values: Buffer,
 }
 
+/// The name of a part of layer number `index`.
+fn named(index: usize, part: &str) -> String {
+    format!("layers.{index}.{part}")
+}
+
+/// Parts of a layer by their full names, each with its outputs.
+fn parts(index: usize, parts: &[(&str, usize)]) -> Vec<(String, usize)> {
+    parts.iter().map(|(part, outputs)| (named(index, part), *outputs)).collect()
+}
+
+fn qkv_parts(config: &DecoderConfig, index: usize) -> Vec<(String, usize)> {
+    let (q, kv) = (config.heads.queries(), config.heads.keys());
+    if config.family == Family::Phi3 {
+        return parts(index, &[("self_attn.qkv_proj", q + 2 * kv)]);
+    }
+    parts(index, &[("self_attn.q_proj", q), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv)])
+}
+
+fn gate_up_parts(config: &DecoderConfig, index: usize) -> Vec<(String, usize)> {
+    if config.family == Family::Phi3 {
+        return parts(index, &[("mlp.gate_up_proj", 2 * config.inner)]);
+    }
+    parts(index, &[("mlp.gate_proj", config.inner), ("mlp.up_proj", config.inner)])
+}
+
 /// Reads layers of a source onto the device.
 pub(super) struct LayerLoader<'a, G: Gpu> {
     pub(super) gpu: &'a mut G,
@@ -83,49 +108,37 @@ impl<G: Gpu> LayerLoader<'_, G> {
             !config.o_proj_bias && !config.mlp_bias,
             "biases of o_proj and of the feed-forward network are supported on the CPU only"
         );
-        let named = |part: &str| format!("layers.{index}.{part}");
-        let of = |parts: &[(&str, usize)]| -> Vec<(String, usize)> {
-            parts.iter().map(|(part, outputs)| (named(part), *outputs)).collect()
-        };
-        let (fused, gemma) = (config.family == Family::Phi3, config.family == Family::Gemma3);
-        let (q, kv) = (heads.queries(), heads.keys());
-        let separate = [("self_attn.q_proj", q), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv)];
-        let qkv = if fused { of(&[("self_attn.qkv_proj", q + 2 * kv)]) } else { of(&separate) };
-        let gate_up = if fused {
-            of(&[("mlp.gate_up_proj", 2 * inner)])
-        } else {
-            of(&[("mlp.gate_proj", inner), ("mlp.up_proj", inner)])
-        };
+        let qkv = qkv_parts(config, index);
         let qkv_bias = self.qkv_bias(&qkv)?;
         let (mut query_norm, mut key_norm) = (0, 0);
         if matches!(config.family, Family::Qwen3 | Family::Gemma3) {
-            query_norm = self.norm(&named("self_attn.q_norm"), heads.size)?;
-            key_norm = self.norm(&named("self_attn.k_norm"), heads.size)?;
+            query_norm = self.norm(&named(index, "self_attn.q_norm"), heads.size)?;
+            key_norm = self.norm(&named(index, "self_attn.k_norm"), heads.size)?;
         }
         // In Gemma this norm is applied to the output of attention, in the others to the input of
         // the feed-forward network.
-        let after = self.norm(&named("post_attention_layernorm"), hidden)?;
-        let (attention_norm, mlp_norm, output_norm) = if gemma {
-            let mlp_norm = self.norm(&named("pre_feedforward_layernorm"), hidden)?;
-            (after, mlp_norm, self.norm(&named("post_feedforward_layernorm"), hidden)?)
+        let after = self.norm(&named(index, "post_attention_layernorm"), hidden)?;
+        let (attention_norm, mlp_norm, output_norm) = if config.family == Family::Gemma3 {
+            let mlp_norm = self.norm(&named(index, "pre_feedforward_layernorm"), hidden)?;
+            (after, mlp_norm, self.norm(&named(index, "post_feedforward_layernorm"), hidden)?)
         } else {
             (0, after, 0)
         };
         // Kept apart from `linear`: rows of gate and up are interleaved before the upload.
-        let gate_up = self.matrices(&gate_up, hidden)?;
+        let gate_up = self.matrices(&gate_up_parts(config, index), hidden)?;
         Ok(Layer {
             window: config.layers[index].window.unwrap_or(0),
             local: config.layers[index].local,
-            input_norm: self.norm(&named("input_layernorm"), hidden)?,
+            input_norm: self.norm(&named(index, "input_layernorm"), hidden)?,
             qkv: self.linear(&qkv, hidden)?,
             qkv_bias,
             query_norm,
             key_norm,
-            o_proj: self.linear(&of(&[("self_attn.o_proj", hidden)]), q)?,
+            o_proj: self.linear(&parts(index, &[("self_attn.o_proj", hidden)]), heads.queries())?,
             attention_norm,
             mlp_norm,
             gate_up: self.linear_ops.gate_up(self.gpu, gate_up, hidden, inner)?,
-            down: self.linear(&of(&[("mlp.down_proj", hidden)]), inner)?,
+            down: self.linear(&parts(index, &[("mlp.down_proj", hidden)]), inner)?,
             output_norm,
             keys: Buffer::default(),
             values: Buffer::default(),

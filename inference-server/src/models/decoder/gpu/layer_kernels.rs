@@ -9,6 +9,18 @@ use crate::models::decoder::config::DecoderConfig;
 /// Keys that are visited at a time; `KEYS` of `cuda/online.cu`.
 const KEYS: usize = 64;
 
+/// The kernels that every precision has, and the threads of their blocks, as `cuda/decoder.cu`
+/// expects them.
+const ENTRIES: [(&str, usize); 7] = [
+    ("embed_tokens", 256),
+    ("normalise_rows", 256),
+    ("add_normalised", 256),
+    ("rope_and_store_kv", 128),
+    ("gated_activation", 256),
+    ("attend_decode", 128),
+    ("reduce_splits", 128),
+];
+
 /// Kernels of a decoder's layers. Rows are tokens of the step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LayerKernels {
@@ -46,16 +58,7 @@ impl LayerKernels {
             ("HEAD", heads.size.to_string()),
             ("SCORE_SCALE", format!("{:?}f", config.score_scale)),
         ];
-        let entry = |name, threads| Entry { name, threads, shared: 0 };
-        let mut entries = vec![
-            entry("embed_tokens", 256),
-            entry("normalise_rows", 256),
-            entry("add_normalised", 256),
-            entry("rope_and_store_kv", 128),
-            entry("gated_activation", 256),
-            entry("attend_decode", 128),
-            entry("reduce_splits", 128),
-        ];
+        let mut entries = ENTRIES.map(|(name, threads)| Entry { name, threads, shared: 0 }).to_vec();
         if gpu.element() != Element::F32 {
             // Two stages of keys and values; see `ROW` of `cuda/online.cu`.
             let row = (heads.size.next_multiple_of(16) + 8) * gpu.element().bytes();
@@ -70,7 +73,7 @@ impl LayerKernels {
             gated_activation,
             attend_decode,
             reduce_splits,
-        ] = kernels[..7]
+        ] = kernels[..ENTRIES.len()]
         else {
             return Err(GpuError::Refused("kernels are missing".to_owned()));
         };
@@ -82,7 +85,7 @@ impl LayerKernels {
             gated_activation,
             attend_decode,
             reduce_splits,
-            attend_prefill: kernels.get(7).copied(),
+            attend_prefill: kernels.get(ENTRIES.len()).copied(),
         })
     }
 }

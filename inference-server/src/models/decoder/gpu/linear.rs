@@ -215,6 +215,7 @@ impl LinearOps {
                 for row in order {
                     bytes.extend(gpu.element().encode(&numbers[row * inputs..][..inputs]));
                 }
+                // Dense weights have no scales, and kernels for them read none.
                 (None, upload(gpu, &bytes)?, 0)
             }
             StoredMatrix::Blocks(format, bytes) => {
@@ -239,6 +240,8 @@ impl LinearOps {
         let bytes = target.epilogue.stored_as(gpu.element()).bytes();
         for part in &layer.parts {
             let kernels = &self.kernels[&part.grain].gemv;
+            // The largest one loops over row tiles if none takes all at once, and reads the weights
+            // again for each.
             let fitting = kernels.iter().find(|(rows, _)| *rows >= x.launched).or(kernels.last());
             let Some((rows, kernel)) = fitting else { return Ok(()) };
             // A part stores its columns of every row; `columns` is the stride.

@@ -90,6 +90,7 @@ impl<G: Gpu> Network<G> {
     /// Names the tensor that is missing or has another shape, or the number that the kernels do not
     /// support. Also if the kernels do not compile or the device is out of memory.
     pub(super) fn load(mut gpu: G, config: DecoderConfig, source: &mut Source) -> Result<Self> {
+        // Before gigabytes are read for a model that the kernels cannot compute.
         check_shape(&config)?;
         let (hidden, vocabulary) = (config.hidden, config.vocabulary);
         let kernels = LayerKernels::compile(&mut gpu, &config).context("kernels")?;
@@ -106,6 +107,7 @@ impl<G: Gpu> Network<G> {
         let token_embeddings = upload(&mut gpu, &encoded)?;
         drop(encoded);
         let tied = config.tied_embeddings.then_some(table);
+        // For the whole context once, instead of sines and cosines in every layer of every step.
         let angles = [
             upload_f32(&mut gpu, &angles_of(&config.rope, config.context))?,
             upload_f32(&mut gpu, &angles_of(&config.local_rope, config.context))?,
@@ -189,6 +191,7 @@ impl<G: Gpu> Network<G> {
         let normed = self.buffers.normed.address();
         linear(&mut self.gpu, &mut self.linear_ops, pass, (&layer.qkv, normed), target)?;
         self.rope_and_store_kv(pass, index)?;
+        // After keys and values are stored, which a token's attention includes.
         self.attend_decode(pass, index)?;
         self.attend_prefill(pass, index)?;
         self.project(pass, index, Projection::Attention)

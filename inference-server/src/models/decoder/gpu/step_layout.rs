@@ -59,6 +59,16 @@ fn prefill_tokens(piece: &StepPiece<'_>) -> usize {
     piece.prompt.saturating_sub(piece.start).min(piece.tokens.len())
 }
 
+/// Tiles of the prefill tokens of a piece, whose rows begin at `first`: first row, rows, position of
+/// the first, start of the block table.
+fn prefill_tiles(piece: &StepPiece<'_>, first: usize, table_start: u32) -> impl Iterator<Item = [u32; 4]> {
+    let (prefill, start) = (prefill_tokens(piece), piece.start);
+    (0..prefill).step_by(QUERIES).map(move |offset| {
+        let count = QUERIES.min(prefill - offset);
+        [(first + offset) as u32, count as u32, (start + offset) as u32, table_start]
+    })
+}
+
 impl StepLayout {
     /// Lays out the pieces of a step. `capacity` maps the number of rows, and whether any are
     /// prefill rows, to the rows that the layout has space for.
@@ -69,10 +79,11 @@ impl StepLayout {
         let prefill_rows: usize = pieces.iter().map(prefill_tokens).sum();
         let capacity = capacity(rows, prefill_rows > 0);
         let mut layout = Self { rows, decode_rows: rows - prefill_rows, capacity, ..Self::default() };
+        // Rows beyond those of the step stay zero: kernels stop at the counts and do not read them.
         layout.words = vec![0; COUNTS + 4 * capacity];
         // Rows are numbered in two runs, so that each kind of product has its rows in one range.
         let (mut next_decode, mut next_prefill, mut table_start) = (0, layout.decode_rows, 0);
-        let mut tiles = Vec::new();
+        let mut tiles: Vec<[u32; 4]> = Vec::new();
         for piece in pieces {
             let (first_prefill, prefill) = (next_prefill, prefill_tokens(piece));
             let mut last = 0;
@@ -87,11 +98,7 @@ impl StepLayout {
                     layout.words[COUNTS + part * capacity + last] = word;
                 }
             }
-            for offset in (0..prefill).step_by(QUERIES) {
-                let count = QUERIES.min(prefill - offset);
-                let position = piece.start + offset;
-                tiles.extend([(first_prefill + offset) as u32, count as u32, position as u32, table_start]);
-            }
+            tiles.extend(prefill_tiles(piece, first_prefill, table_start));
             if piece.logits {
                 layout.words[COUNTS + 3 * capacity + layout.logit_rows] = last as u32;
                 layout.logit_rows += 1;
@@ -102,10 +109,10 @@ impl StepLayout {
         }
         let counts = [layout.rows as u32, layout.decode_rows as u32, layout.logit_rows as u32];
         layout.words[..3].copy_from_slice(&counts);
-        layout.tiles = tiles.len() / 4;
+        layout.tiles = tiles.len();
         // Tiles and block tables have no fixed length: they follow the part that recordings rely
         // on.
-        layout.words.extend(tiles);
+        layout.words.extend(tiles.as_flattened());
         for piece in pieces {
             let end = piece.start + piece.tokens.len();
             layout.words.extend(&piece.blocks[..end.div_ceil(BLOCK_TOKENS)]);
@@ -120,20 +127,25 @@ impl StepLayout {
 
     /// Addresses of the parts once the layout is at `base`.
     pub(super) fn offsets(&self, base: Address) -> DeviceOffsets {
-        let word = |index: usize| base + (index * size_of::<u32>()) as Address;
-        let part = |index: usize| word(COUNTS + index * self.capacity);
+        let parts = std::array::from_fn(|part| word(base, COUNTS + part * self.capacity));
+        let [token_ids, positions, table_starts, logit_rows, tiles] = parts;
         DeviceOffsets {
             row_count: base,
-            decode_count: word(1),
-            logit_count: word(2),
-            token_ids: part(0),
-            positions: part(1),
-            table_starts: part(2),
-            logit_rows: part(3),
-            tiles: part(4),
-            block_tables: word(COUNTS + 4 * (self.capacity + self.tiles)),
+            decode_count: word(base, 1),
+            logit_count: word(base, 2),
+            token_ids,
+            positions,
+            table_starts,
+            logit_rows,
+            tiles,
+            block_tables: word(base, COUNTS + 4 * (self.capacity + self.tiles)),
         }
     }
+}
+
+/// Address of a word of the layout at `base`.
+fn word(base: Address, index: usize) -> Address {
+    base + (index * size_of::<u32>()) as Address
 }
 
 #[cfg(test)]
