@@ -60,7 +60,7 @@ struct NormRows {
     launched: usize,
 }
 
-/// SecondScale half of a layer's attention or feed-forward network.
+/// Second half of a layer's attention or feed-forward network.
 #[derive(Debug, Clone, Copy)]
 enum Projection {
     Attention,
