@@ -213,6 +213,7 @@ impl ProgressLines {
             let over = matches!(stage.state.as_str(), "done" | "failed" | "skipped");
             if over && !self.told.contains(&stage.stage) {
                 self.told.push(stage.stage.clone());
+                // The live line would stay behind the new one.
                 self.live.clear();
                 progress(stage_line(stage));
             }

@@ -26,8 +26,8 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    // Six attempts allow up to 15 s of pauses in all: enough for a short outage, and bearable for a
-    // person who waits.
+    // Not tuned. Six attempts allow up to 15 s of pauses in all: enough for a short outage, and
+    // bearable for a person who waits.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -93,6 +93,7 @@ fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     match value.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
+        // Dates are written as in e-mail (RFC 9110, section 5.6.7).
         Err(_) => (DateTime::parse_from_rfc2822(value).ok()?.to_utc() - now).to_std().ok(),
     }
 }
