@@ -59,6 +59,7 @@ async fn serve_one(connection: Connection, router: Router, head: Duration, close
         }
     });
     let serving = http1::Builder::new()
+        // hyper has no clock of its own, and the time-out below needs one.
         .timer(TokioTimer::new())
         .header_read_timeout(head)
         .serve_connection(TokioIo::new(connection), service);

@@ -48,6 +48,7 @@ impl Files {
     /// # Errors
     /// If a file cannot be read or parsed, or the key does not match the certificate.
     pub fn watched(&self, protocol: Protocol) -> Result<Arc<Watched<ServerConfig>>> {
+        // In the order of `contents` below.
         let files = [&self.certificate, &self.key].into_iter().chain(&self.client_ca).cloned().collect();
         let Self { certificate, key, client_ca } = self.clone();
         Watched::new(files, move |contents| {
