@@ -141,7 +141,6 @@ impl Client {
 async fn responding_address(status: &StackStatus, name: &str) -> Option<SocketAddr> {
     let process = status.processes.iter().find(|process| process.name == name && process.pid.is_some())?;
     let address = process.address?;
-    // Not ready is good enough: the service says more precisely what it lacks.
     let silent = matches!(health::check(address, CONNECT_LIMIT).await, health::Health::Silent(_));
     (!silent).then_some(address)
 }

@@ -96,6 +96,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     }
     let end = finished?;
     context.output.print(&summary(&end, &out, started.elapsed()))?;
+    // A partial run is a failure too: nothing of invented data may go wrong.
     Ok(Outcome::done_if(end.run.state() == RunState::Succeeded))
 }
 

@@ -66,6 +66,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let out = arguments.out.clone();
     let request = request(arguments);
     if out.as_os_str() == "-" {
+        // The errors of `Stdout` name it themselves.
         copy(context, request, &mut Stdout, |error| error.into()).await?;
         return Ok(Outcome::Done);
     }

@@ -278,6 +278,7 @@ fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Resu
     for name in stored.into_iter().filter(|name| only.as_ref().is_none_or(|only| only == name)) {
         let path = store.join(&name);
         let Some(record) = Record::read(&path)? else {
+            // Without a record, as if copied in by hand, there is nothing to compare with.
             json.push(json!({ "name": name, "state": "not_recorded", "damages": [] }));
             rows.push(vec![name, "not recorded".to_owned()]);
             continue;

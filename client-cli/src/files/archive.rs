@@ -27,7 +27,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
-    // A directory can be opened; only reading it fails, with a message that names the system call.
+    // A directory can be opened; only reading it would fail.
     if file.metadata().is_ok_and(|found| found.is_dir()) {
         return Err(io::ErrorKind::IsADirectory.into());
     }

@@ -182,12 +182,13 @@ fn one_byte(bytes: &[u8]) -> Result<Charset, String> {
     let mut best = (western, fitness(bytes, western));
     for charset in [Charset::Web(MACINTOSH), Charset::Dos] {
         let fits = fitness(bytes, charset);
-        // By estimate: rarer encodings must fit clearly better, since few letters decide in a short
+        // Not tuned: rarer encodings must fit clearly better, since few letters decide in a short
         // file.
         if fits > best.1 + 0.2 {
             best = (charset, fits);
         }
     }
+    // The five bytes that windows-1252 does not define.
     let undefined = bytes.iter().position(|byte| matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d));
     match undefined {
         Some(at) if best.0 == western => {

@@ -228,6 +228,7 @@ impl RunAs {
     /// to read files that its caller can.
     pub fn explain_permissions(&self, said: &str) -> String {
         match self {
+            // With a capital or without, depending on the program.
             Self::User { name, .. } if said.contains("ermission denied") => format!(
                 "{said} (it runs as user {name}; chmod o+r makes a file readable, chmod o+x makes a directory reachable)"
             ),

@@ -206,6 +206,7 @@ impl SharedState {
     /// Changes the state and writes it. A failed write is only logged, because a full disk must not
     /// bring the stack down; the next change writes everything.
     pub(crate) fn update(&self, change: impl FnOnce(&mut StackState)) {
+        // After a panic in `change` a field may be old, which its next change corrects.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         if let Err(error) = state.save(&self.data) {

@@ -106,6 +106,7 @@ async fn run(plan: &Plan, shared: &SharedState, lock: &StackLock) -> anyhow::Res
     }
     tracing::info!("stopping");
     for SupervisedTask { stop, task } in tasks {
+        // One after the other: the pipeline uses the inference server and the database to its end.
         stop.cancel();
         task.await.context("a supervising task panicked")?;
     }

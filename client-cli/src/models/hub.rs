@@ -97,6 +97,7 @@ impl Hub {
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none())
             .ok_or_else(|| anyhow::anyhow!("invalid hub address: expected http://HOST or https://HOST"))?;
         let credentials = Credentials::choose(&address, options.token.as_ref())?;
+        // From here on no message can show the password. Neither call fails for http.
         let _ = (address.set_username(""), address.set_password(None));
         observatory_client::install_crypto_provider();
         let client = match builder(options).build() {

@@ -109,7 +109,7 @@ impl Meter {
         if let Some(size) = self.size {
             line.push_str(&format!(" of {}", Bytes(size)));
         }
-        // Earlier the speed is that of buffers.
+        // In the first second the speed is that of the buffers on the way.
         if seconds >= 1.0 {
             line.push_str(&format!(", {}/s", Bytes(speed as u64)));
             if let Some(left) = self.size.map(|size| size.saturating_sub(self.done)).filter(|_| speed >= 1.0)

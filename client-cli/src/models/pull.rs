@@ -436,6 +436,7 @@ impl Pull<'_> {
                 .write_all(chunk)
                 .with_context(cannot)
                 .hint("free some space and pull again; what was downloaded so far is kept")?;
+            // Also if the attempt fails later: it has made progress, which resets the retries.
             self.received += chunk.len() as u64;
             self.meter.advance(chunk.len() as u64);
         }

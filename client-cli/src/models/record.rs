@@ -231,6 +231,7 @@ impl Digests {
     fn read(path: &Path) -> anyhow::Result<Self> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
+        // Both in one pass: a hub publishes either, and gigabytes are read slowly.
         let mut sha256 = sha2::Sha256::new();
         // Git hashes the size before the content, so it has to be known first.
         let mut git_blob = sha1::Sha1::new_with_prefix(format!("blob {size}\0"));

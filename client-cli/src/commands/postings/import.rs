@@ -166,6 +166,7 @@ fn preview(posting: &Value) -> String {
     let mut lines = String::new();
     for (name, value) in posting.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        // A line break in a text would look like the next field.
         lines += &format!("{name}: {}\n", cut(&text.replace('\n', " ⏎ "), 200));
     }
     lines

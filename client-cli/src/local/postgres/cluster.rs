@@ -88,6 +88,7 @@ impl Cluster {
     /// of the cluster, or `initdb` fails.
     pub fn prepare(config: ClusterConfig) -> anyhow::Result<Self> {
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
+        // Before initdb, whose own message would not name the directory at fault.
         config.run_as.check_reach(
             &config.distribution.bin,
             "the PostgreSQL installation",

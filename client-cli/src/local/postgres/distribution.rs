@@ -98,6 +98,8 @@ impl Distribution {
     pub fn find(search: &Search) -> anyhow::Result<Self> {
         if let Some(bin) = &search.pg_bin {
             let found = Self::open(bin, Source::Given)?;
+            // The cluster would refuse another version too, but later and without naming the flag's
+            // value.
             anyhow::ensure!(
                 found.major == search.major,
                 "{} contains PostgreSQL {}, expected {}",

@@ -85,6 +85,7 @@ pub(super) async fn keep_alive<U: Unit>(mut unit: U, shared: SharedState, stop: 
         };
         let pause = record_exit(&shared, name, &why, lived, &mut backoff);
         tokio::select! {
+            // Stopping does not wait for the end of a pause.
             () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }

@@ -164,7 +164,7 @@ fn tokenizer(container: &Container<'_>) -> Value {
 /// composes. Of those entries the `tokenizers` library can reach the ones with two code points,
 /// with the mark in any of its canonical forms.
 fn with_compositions(single: &BTreeMap<char, String>) -> BTreeMap<String, String> {
-    /// Combining marks whose canonical form is another mark.
+    /// Combining marks whose canonical form is another mark (Unicode, singleton decompositions).
     const MARKS: [(char, char); 3] = [('\u{340}', '\u{300}'), ('\u{341}', '\u{301}'), ('\u{343}', '\u{313}')];
     let mut map: BTreeMap<String, String> =
         single.iter().map(|(from, to)| (from.to_string(), to.clone())).collect();

@@ -253,7 +253,7 @@ pub(super) fn named(delimiter: char) -> String {
 fn fit(text: &str, delimiter: char) -> Option<Fit> {
     let dialect = Dialect { delimiter, escapes: false };
     let records: Vec<Record> = Records::new(text, dialect).take(SAMPLE).collect();
-    // Titles and notes have one field.
+    // Lines with one field are titles and notes, which say nothing about the delimiter.
     let mut widths: Vec<usize> =
         records.iter().map(|record| record.fields.len()).filter(|width| *width > 1).collect();
     widths.sort_unstable();

@@ -131,6 +131,7 @@ impl Converter<'_> {
         if let Some(pay) = self.pay(row) {
             object.insert("salary_raw".to_owned(), Value::String(pay));
         }
+        // A value of the file comes before that of a flag.
         for (field, default) in self.defaults {
             if let (Some(default), None) = (default, object.get(field)) {
                 object.insert(field.to_owned(), Value::String(default.to_owned()));
