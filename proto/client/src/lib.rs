@@ -170,6 +170,7 @@ macro_rules! credentials {
             #[arg(skip = $flags)]
             pub flags: Flags,
             /// Bearer token.
+            // Global, as are the others, so that the flags may also follow a subcommand.
             #[arg(
                 id = concat!($prefix, "-token"),
                 long = concat!($prefix, "-token"),

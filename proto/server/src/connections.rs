@@ -91,6 +91,7 @@ impl Room {
     fn within(limit: usize, asked: Option<usize>, ports: usize) -> anyhow::Result<Self> {
         // Under a low limit a quarter has to do: without connections a server is useless.
         let room = limit.saturating_sub(RESERVED).max(limit / 4);
+        // An eighth at most: under a low limit callers need the room more.
         let probes = PROBES.min(room / 8).max(1);
         let most = ((room - probes.min(room)) / ports.max(1)).max(1);
         if let Some(asked) = asked {

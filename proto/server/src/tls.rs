@@ -127,6 +127,7 @@ impl Stream {
             Self::Plain(stream) => Peer { address: stream.peer_addr().ok(), certificate: None },
             Self::Tls(stream) => {
                 let (tcp, tls) = stream.get_ref();
+                // The leaf comes first; the others are its issuers.
                 let shown = tls.peer_certificates().and_then(|chain| chain.first());
                 let certificate = shown.map(|certificate| Sha256::digest(certificate.as_ref()).into());
                 Peer { address: tcp.peer_addr().ok(), certificate }
