@@ -90,6 +90,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         Action::Get { id, out } => {
             let out = out.map(folder).transpose()?;
             let found = list(&mut service).await?;
+            // The list begins with the newest, which is the one that is meant by a short beginning.
             match found.into_iter().find(|report| report.report_id.starts_with(&id)) {
                 Some(report) => deliver(context, &mut service, report, out).await,
                 None => bail!("report `{id}` not found"),

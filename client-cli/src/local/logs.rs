@@ -68,6 +68,7 @@ pub(crate) fn size(path: &Path) -> u64 {
 pub(crate) fn read_since(path: &Path, size: u64) -> String {
     // Not tuned: the last error of a program is near the end of what it wrote.
     const MOST: usize = 64 * 1024;
+    // Whole: rotation keeps the file small.
     let content = fs::read(path).unwrap_or_default();
     // If it is shorter than before, it was rotated and all of it is new.
     let start = usize::try_from(size).ok().filter(|&start| start <= content.len()).unwrap_or(0);

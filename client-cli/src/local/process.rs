@@ -32,6 +32,7 @@ impl ProcessId {
     pub fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (state, start_ticks) = parse_stat(&stat)?;
+        // It has ended; only its parent has not asked for the status yet.
         if matches!(state, 'Z' | 'X') {
             return None;
         }

@@ -220,6 +220,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Not there any more if it was evicted.
         self.door.inside().retain(|one| !Arc::ptr_eq(one, &self.standing));
     }
 }

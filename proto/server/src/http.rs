@@ -41,6 +41,7 @@ pub async fn serve(mut incoming: Incoming, router: Router, head: Duration, close
             None => break,
         }
     }
+    // A tracker that is still open never has an end to wait for.
     tasks.close();
     tasks.wait().await;
 }

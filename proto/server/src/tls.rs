@@ -56,6 +56,7 @@ impl Files {
                 .with_context(|| format!("--tls-cert {}", certificate.display()))?;
             let key = PrivateKeyDer::from_pem_slice(&contents[1])
                 .with_context(|| format!("--tls-key {}: no PEM private key in it", key.display()))?;
+            // A third content is there only with a third file.
             let roots = client_ca.iter().zip(contents.get(2)).next().map(|(file, content)| {
                 certificates(content).with_context(|| format!("--tls-client-ca {}", file.display()))
             });

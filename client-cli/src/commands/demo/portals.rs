@@ -38,6 +38,7 @@ impl Portals {
         // Port 0, so that two demos on a machine do not collide; the announcement names the port.
         command.args(["serve", "--written", "--listen", "127.0.0.1:0", "--announce-file"]).arg(&announcement);
         command.args(["--seed", &seed.to_string(), "--ads", &ads.to_string(), "--truth"]).arg(&truth);
+        // The demo may end at any error; the simulator must not outlive it.
         command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let mut process = command.spawn().with_context(|| format!("cannot run {}", simulator.display()))?;
         for _ in 0..200 {

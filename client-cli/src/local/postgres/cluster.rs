@@ -271,6 +271,7 @@ impl Cluster {
         if let Some(parent) = dir.parent() {
             create_dir(parent, 0o755)?;
         }
+        // Not by create_dir: one that exists is not trusted but checked below.
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Ok(()) => self.config.run_as.chown(dir)?,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -67,6 +67,7 @@ impl Retries {
             HubError::Network { .. } => None,
             _ => return Err(error),
         };
+        // The hub knows best when it has time again.
         let wait = asked.unwrap_or_else(|| self.backoff(fastrand::f64()));
         if self.failed >= self.policy.attempts || wait > self.policy.longest {
             return Err(error);
