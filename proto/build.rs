@@ -4,6 +4,7 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
+/// The contract; a new file has to be added here.
 const PROTOS: [&str; 8] = [
     "observatory/inference/v1/classification.proto",
     "observatory/inference/v1/embedding.proto",

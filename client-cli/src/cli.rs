@@ -68,17 +68,21 @@ enum Command {
 /// stack, unless the environment selects it.
 fn program(cli: &Cli) -> String {
     let mut program = "observatory".to_owned();
-    let said = |name: &str, value: &str| std::env::var(name).is_ok_and(|there| there == value);
-    if let Some(dir) =
-        cli.data_dir.as_ref().map(|dir| dir.display().to_string()).filter(|dir| !said(DATA_ENV, dir))
-    {
+    let dir = cli.data_dir.as_ref().map(|dir| dir.display().to_string());
+    if let Some(dir) = dir.filter(|dir| !is_set_to(DATA_ENV, dir)) {
+        // Enough for a line that a person copies; a shell never gets it unseen.
         let quote = if dir.contains(char::is_whitespace) { "'" } else { "" };
         program.push_str(&format!(" --data-dir {quote}{dir}{quote}"));
     }
-    if let Some(url) = cli.client.endpoint.as_ref().filter(|url| !said("OBSERVATORY_ENDPOINT", url)) {
+    if let Some(url) = cli.client.endpoint.as_ref().filter(|url| !is_set_to("OBSERVATORY_ENDPOINT", url)) {
         program.push_str(&format!(" --endpoint {url}"));
     }
     program
+}
+
+/// True if an environment variable has exactly this value.
+fn is_set_to(name: &str, value: &str) -> bool {
+    std::env::var(name).is_ok_and(|found| found == value)
 }
 
 /// Parses the arguments, runs the command and returns the exit code: 0 done, 1 finished with
@@ -120,6 +124,7 @@ fn print_parse_error(said: &clap::Error) -> ExitCode {
         let _ = said.print();
         return if said.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
     }
+    // Into a pipe help is data: `observatory --help | head` ends like every other command.
     exit_code(output::print(said.render()).map(|()| Outcome::Done))
 }
 
@@ -157,12 +162,14 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
 /// for other commands.
 fn start_log(supervisor: bool) {
     let default = if supervisor { "info" } else { "warn" };
+    // Not RUST_LOG, which people set for other programs of the same shell.
     let filter = tracing_subscriber::EnvFilter::try_from_env("OBSERVATORY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if supervisor {
         log.json().init();
     } else {
+        // A person reads a warning at once, next to the output that it belongs to.
         log.without_time().with_target(false).init();
     }
 }

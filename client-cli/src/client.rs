@@ -9,16 +9,17 @@ use std::time::Duration;
 use anyhow::Context;
 pub(crate) use observatory_client::Connection;
 use observatory_client::{Credentials, EndpointCredentials, Flags, HandshakeError, Wanted, wanted};
-pub(crate) use tonic::Response;
 use tonic::transport::Endpoint;
 pub(crate) use tonic::{Code, Status};
+pub(crate) use tonic::{Response, Streaming};
 use tonic_types::StatusExt;
 
 use crate::error::Hinted;
 use crate::local::{DataDir, Stack, StackStatus, UpOptions, binaries, health};
 use crate::output::progress;
 
-/// Time-out for a connection: local services answer at once, remote ones within a few round trips.
+/// Time-out for a connection. Not tuned: local services answer at once, remote ones within a few
+/// round trips, and a person waits for the error.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Largest message accepted from a service: the default of the inference server's
@@ -93,6 +94,8 @@ impl Client {
     ) -> anyhow::Result<Connection> {
         let Some(address) = address else {
             let address = self.local(name).await?;
+            // Certificates in the environment are for a remote server; the local one does not use
+            // TLS.
             let server = credentials.without_tls().or_token_of(token).server(&address.to_string())?;
             let connected = server.tuned(with_timeouts).connect().await;
             return connected.with_context(|| no_response(name, &address));
@@ -113,6 +116,7 @@ impl Client {
                 "start the local stack with `observatory up`",
             ));
         }
+        // A stack that runs without this service answering is not started again: `up` only waits.
         if !status.is_running() {
             progress("starting the local stack");
         }
@@ -137,7 +141,6 @@ impl Client {
 async fn responding_address(status: &StackStatus, name: &str) -> Option<SocketAddr> {
     let process = status.processes.iter().find(|process| process.name == name && process.pid.is_some())?;
     let address = process.address?;
-    // Not ready is good enough: the service says more precisely what it lacks.
     let silent = matches!(health::check(address, CONNECT_LIMIT).await, health::Health::Silent(_));
     (!silent).then_some(address)
 }
@@ -204,30 +207,37 @@ pub(crate) fn refusal(status: &Status) -> anyhow::Error {
         (None, "") => format!("the service responded with {:?}", status.code()),
         (None, message) => message.to_owned(),
     };
+    match hint(status) {
+        Some(hint) => Hinted::error(message, hint),
+        None => anyhow::anyhow!(message),
+    }
+}
+
+/// Advice for a code that users can do something about.
+fn hint(status: &Status) -> Option<String> {
     match status.code() {
         Code::Unavailable => {
-            Hinted::error(message, "check `observatory status` and `observatory doctor`, then try again")
+            Some("check `observatory status` and `observatory doctor`, then try again".to_owned())
         }
-        Code::ResourceExhausted => Hinted::error(message, "the service is busy; try again later"),
+        Code::ResourceExhausted => Some("the service is busy; try again later".to_owned()),
         Code::Unauthenticated => {
             let flags = flags(status);
             let (token, pair) = (flags.of("token-file"), flags.pair());
-            let hint = format!(
+            Some(format!(
                 "pass a token with {token} or a certificate with {pair}; the server accepts those in its clients file"
-            );
-            Hinted::error(message, hint)
+            ))
         }
-        Code::PermissionDenied if flags(status) == Flags::ENDPOINT => Hinted::error(
-            message,
+        Code::PermissionDenied if flags(status) == Flags::ENDPOINT => Some(
             "the server's clients file sets the `scopes` of a client; the token of its --admin-token-sha256 has all of \
-             them",
+             them"
+                .to_owned(),
         ),
-        Code::PermissionDenied => Hinted::error(
-            message,
+        Code::PermissionDenied => Some(
             "`admin = true` in the server's clients file grants the admin scope, as does the token of its \
-             --admin-token-sha256",
+             --admin-token-sha256"
+                .to_owned(),
         ),
-        _ => anyhow::anyhow!(message),
+        _ => None,
     }
 }
 

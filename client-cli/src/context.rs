@@ -15,6 +15,6 @@ pub(crate) struct Context {
     pub output: Output,
     /// Connections to the services.
     pub client: Client,
-    /// How to call this program again on the same stack, for hints.
+    /// The command that calls this program again on the same stack, for hints.
     pub program: String,
 }

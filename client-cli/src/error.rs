@@ -46,6 +46,7 @@ impl fmt::Display for Hinted {
 
 impl StdError for Hinted {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        // Display already shows the wrapped error, so the chain goes on with its cause.
         self.source.source()
     }
 }
@@ -89,6 +90,7 @@ pub(crate) fn render(error: &anyhow::Error, colour: bool) -> String {
 
 /// Prints the error to stderr. A closed stderr is ignored.
 pub(crate) fn report(error: &anyhow::Error) {
+    // NO_COLOR with any value but an empty one (no-color.org).
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     write_stderr(render(error, colour));

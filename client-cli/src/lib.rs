@@ -13,7 +13,7 @@
 //! | `models` | pulls, imports and verifies models of the store |
 //! | `local` | the stack of one machine: supervisor, PostgreSQL, ports, users, secrets |
 //!
-//! What it promises:
+//! Promises:
 //!
 //! - Data goes to standard output, everything else to standard error. A closed pipe ends a command
 //!   quietly, a full device is an error.

@@ -61,6 +61,7 @@ pub(crate) fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(P
             record
         }
         None => {
+            // Absolute, because the record is read from elsewhere.
             let origin = from.canonicalize().unwrap_or_else(|_| from.to_owned()).display().to_string();
             Record::of_folder(Source::Folder, origin, staging.path())?
         }
@@ -104,6 +105,7 @@ fn folders(parent: &Path) -> anyhow::Result<Vec<String>> {
     };
     let names = entries.flatten().filter(|entry| entry.path().is_dir());
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // `.pulls` and `.import-…` are no organisations.
     Ok(names.filter(|name| !name.starts_with('.')).collect())
 }
 
@@ -134,6 +136,7 @@ pub(crate) fn looks_like_model(folder: &Path) -> bool {
 /// Names the missing file.
 fn check_folder(folder: &Path) -> anyhow::Result<()> {
     let has_checkpoint = CHECKPOINTS.iter().any(|file| folder.join(file).is_file());
+    // A checkpoint comes before GGUF files next to it, which are then only further formats of it.
     if !has_checkpoint {
         match gguf_files(folder).as_slice() {
             [] => {}
@@ -176,20 +179,22 @@ fn staging_dir(store: &Path) -> anyhow::Result<tempfile::TempDir> {
 /// Moves a complete model to its place. An existing one is exchanged with it atomically, if the
 /// file system supports that, and deleted; a server that has it open keeps reading the old files.
 fn install(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
-    let cannot = || format!("cannot write {}", target.display());
     make_readable(staged)?;
     create_dir(target.parent().unwrap_or(target), 0o755)?;
+    replace(staged, target).with_context(|| format!("cannot write {}", target.display()))?;
+    Ok(target.to_owned())
+}
+
+fn replace(staged: &Path, target: &Path) -> io::Result<()> {
     if !target.exists() {
-        fs::rename(staged, target).with_context(cannot)?;
-        return Ok(target.to_owned());
+        return fs::rename(staged, target);
     }
     if renameat2(AT_FDCWD, staged, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE).is_ok() {
-        fs::remove_dir_all(staged).with_context(cannot)?;
-    } else {
-        fs::remove_dir_all(target).with_context(cannot)?;
-        fs::rename(staged, target).with_context(cannot)?;
+        return fs::remove_dir_all(staged);
     }
-    Ok(target.to_owned())
+    // Some file systems, such as NFS, cannot exchange: for an instant the store is without it.
+    fs::remove_dir_all(target)?;
+    fs::rename(staged, target)
 }
 
 /// Makes a model readable for all, since the server may run as another user. A temporary folder is

@@ -88,6 +88,7 @@ pub(crate) async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>
 /// [`Unwritable`].
 pub(crate) fn print(text: impl fmt::Display) -> anyhow::Result<()> {
     let mut data = Stdout;
+    // As a whole, so that an error while formatting leaves no half document.
     data.write_all(text.to_string().as_bytes())?;
     data.flush()?;
     Ok(())
@@ -123,9 +124,10 @@ fn unwritable(error: io::Error) -> io::Error {
 
 /// True if the reader of standard output closed the pipe.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let ours = |cause: &&io::Error| cause.get_ref().is_some_and(|inner| inner.is::<Unwritable>());
+    // A broken pipe may also be that of a child process or a socket, which is an error.
     let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    errors.find(ours).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let unwritable = errors.find(|error| error.get_ref().is_some_and(|inner| inner.is::<Unwritable>()));
+    unwritable.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints a status line to stderr, since progress is never data. A closed stderr is ignored.
@@ -155,6 +157,7 @@ impl LiveLine {
     /// Redraws the line.
     pub(crate) fn show(&mut self, text: impl fmt::Display) {
         if self.terminal {
+            // Carriage return and "erase in line" (ECMA-48), which every terminal knows.
             write_stderr(format_args!("\r\x1b[2K{text}"));
             self.open = true;
         }
@@ -174,11 +177,11 @@ impl Drop for LiveLine {
     }
 }
 
-/// Progress is shown only after this time: a shorter wait needs no explanation.
+/// Progress is shown only after this time. Not tuned: a shorter wait needs no explanation.
 const SHOW_AFTER: Duration = Duration::from_secs(2);
-/// Interval between redraws on a terminal: looks smooth and costs little.
+/// Interval between redraws on a terminal. Not tuned: looks smooth and costs little.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
-/// Interval between plain lines, which fill a log file.
+/// Interval between plain lines, which fill a log file. Not tuned.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// Width of the bar in characters, which leaves room for the text in 80 columns.
 const BAR_WIDTH: u64 = 24;
@@ -247,6 +250,7 @@ pub(crate) fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
         .map(|at| {
+            // Characters, not bytes: accents would shift the columns.
             rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
         })
         .collect();
@@ -312,6 +316,7 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A header alone would look like a result; `Output::list` explains on stderr.
         if self.rows.is_empty() {
             return Ok(());
         }

@@ -8,9 +8,8 @@
 //! | [`pipeline::v1`] | runs, stages, postings, taxonomies, skills, reports, exports, privacy |
 //! | [`FILE_DESCRIPTOR_SET`] | all of it, for server reflection |
 //!
-//! What it promises: a field, enum value or method that was published never changes its name,
-//! number or type (`proto/published.txt`, checked by `proto/tests/compatible.rs`). It compiles
-//! without protoc.
+//! A field, enum value or method that was published never changes its name, number or type
+//! (`proto/published.txt`, checked by `proto/tests/compatible.rs`). It compiles without protoc.
 //!
 //! Read on in the comments of the `.proto` files, `observatory_client` (how to call),
 //! `observatory_server` (how to serve), and `ARCHITECTURE.md` ("How to add: an RPC").

@@ -1,4 +1,4 @@
-//! What was published keeps its meaning on the wire, as `buf breaking` checks it by its WIRE rules.
+//! Everything published keeps its meaning on the wire, as `buf breaking` checks by its WIRE rules.
 //!
 //! `published.txt` has a line for every field, enum value and method. A line may be added and never
 //! changed or taken away: clients that were built with it are out there.

@@ -1,4 +1,4 @@
-//! What the tests of the whole system share: a simulator of job portals that tells the truth.
+//! Shared by the tests of the whole system: a simulator of job portals that tells the truth.
 //!
 //! | part | what it does |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | `portal-simulator` | the same as a program, which the demo starts |
 //! | `tests/data` | advertisements written for this project, with every skill marked |
 //!
-//! What it promises: a seed gives the same sites, and the simulator says what it printed (its
+//! It promises that a seed gives the same sites, and the simulator says what it printed (its
 //! truth), so that a stored set can be compared field by field.
 //!
 //! The tests themselves are in `tests/tests`:

@@ -51,7 +51,7 @@ use fault::Faults;
 use log::Log;
 use state::{Live, Shared};
 
-/// Why the simulator could not start or stop.
+/// Reason why the simulator could not start or stop.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorError {
     /// The configuration cannot be used.
@@ -62,7 +62,7 @@ pub enum SimulatorError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The server ended by itself.
@@ -93,9 +93,9 @@ impl Simulator {
     /// If the configuration is out of range or its address is taken.
     pub async fn start(config: Config) -> Result<Self, SimulatorError> {
         config.check()?;
-        let listen_error = |source| SimulatorError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
+        let listening = listen(config.listen).await;
+        let (listener, address) =
+            listening.map_err(|source| SimulatorError::Listen { address: config.listen, source })?;
         let catalog = Catalog::generate(&config);
         let live = Live {
             wave: config.wave,
@@ -108,7 +108,7 @@ impl Simulator {
         Ok(Self { address, shared, server: Some(server) })
     }
 
-    /// Where the sites are.
+    /// Address of the sites.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -124,7 +124,7 @@ impl Simulator {
         format!("{}{}", self.origin(), site.root())
     }
 
-    /// What a reader of the wave being served should deliver, each advertisement once.
+    /// The advertisements that a reader of the wave being served should deliver, each once.
     pub fn ground_truth(&self) -> Vec<Truth> {
         let wave = self.shared.live().wave;
         truth::of_wave(&self.shared.catalog, wave)
@@ -135,8 +135,8 @@ impl Simulator {
     /// # Errors
     /// If no such wave was generated.
     pub fn set_wave(&self, wave: u32) -> Result<(), ConfigError> {
-        let refused = |_| ConfigError::Wave { wave, waves: self.shared.waves };
-        control::set_wave(&self.shared, &wave.to_string()).map_err(refused)
+        let set = control::set_wave(&self.shared, &wave.to_string());
+        set.map_err(|_| ConfigError::Wave { wave, waves: self.shared.waves })
     }
 
     /// Makes it another time on the sites: ages change, dates of publication do not.
@@ -174,6 +174,13 @@ impl Simulator {
         }
         Ok(self.stats())
     }
+}
+
+async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    // Asked again, because port 0 has become another one.
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 impl Drop for Simulator {

@@ -3,7 +3,8 @@
 //! The schema belongs to `pipeline-services`, which is run as a child process; this file only finds
 //! the database and checks its version.
 
-use std::process::Stdio;
+use std::io;
+use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
@@ -45,24 +46,19 @@ enum Action {
 /// # Errors
 /// If the program or the database is missing, or the program fails.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
-    let url = match arguments.database_url.filter(|url| !url.is_empty()) {
-        Some(url) => url,
-        None => Stack::new(context.data.clone())
-            .database_url()
-            .map(|url| url.expose().to_owned())
-            .context("no database is configured")
-            .hint("start the local stack with `observatory up`, or set DATABASE_URL")?,
-    };
-    let url = ConnectionUrl::parse(&url)?;
+    let url = database_url(context, arguments.database_url)?;
     let program = binaries::find(&binaries::bin_dir()?, binaries::PIPELINE)?;
     let mut command = tokio::process::Command::new(&program);
     // At its usual level the log of the child would hide the one line that matters here.
     if std::env::var_os("OBSERVATORY_LOG").is_none() {
         command.env("OBSERVATORY_LOG", "warn,sqlx=warn");
     }
+    // By the environment, because other users can read a command line. Its stdout, the version,
+    // becomes our document; its stderr goes to the user as it is.
     command.env("DATABASE_URL", url.expose()).stdin(Stdio::null()).stdout(Stdio::piped());
     match arguments.action {
         Action::Migrate => {
+            // A migration that fails halfway on an old server is worse than a refusal.
             check_server(context, &url).await?;
             command.arg("migrate")
         }
@@ -74,8 +70,8 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             &mut command
         }
     };
-    let cannot = || format!("cannot run {}", program.display());
-    let ended = command.spawn().with_context(cannot)?.wait_with_output().await.with_context(cannot)?;
+    let ended = run_to_end(&mut command).await;
+    let ended = ended.with_context(|| format!("cannot run {}", program.display()))?;
     if !ended.status.success() {
         bail!("{} failed: {}", program.display(), ended.status);
     }
@@ -83,6 +79,23 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let version = said.split_whitespace().next_back().and_then(|word| word.parse::<i64>().ok());
     context.output.print(&Document::new(said, json!({ "schema_version": version })))?;
     Ok(Outcome::Done)
+}
+
+/// The database to use; a URL that is set but empty counts as unset.
+fn database_url(context: &Context, given: Option<String>) -> anyhow::Result<ConnectionUrl> {
+    match given.filter(|url| !url.is_empty()) {
+        Some(url) => ConnectionUrl::parse(&url),
+        None => Stack::new(context.data.clone())
+            .database_url()
+            .context("no database is configured")
+            .hint("start the local stack with `observatory up`, or set DATABASE_URL"),
+    }
+}
+
+/// Runs a command and collects what it writes to the outputs that are piped. Unlike
+/// [`tokio::process::Command::output`], it leaves the others as they are: stderr is the user's.
+async fn run_to_end(command: &mut tokio::process::Command) -> io::Result<Output> {
+    command.spawn()?.wait_with_output().await
 }
 
 /// Checks the server as `up` and `doctor` do. Without psql the migration itself reports a server

@@ -65,14 +65,10 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     };
     let programs = binaries::bin_dir()?;
     let simulator = binaries::find(&programs, SIMULATOR)?;
+    // A stack of its own, so that invented postings never mix with the user's.
     let data = DataDir::new(context.data.root().join("demo"))?;
     let stack = Stack::new(data.clone());
-    // Start from nothing, since the stages would skip the results of an earlier demo as up to date.
-    stack.down().await?;
-    if data.root().exists() {
-        std::fs::remove_dir_all(data.root())
-            .with_context(|| format!("cannot empty {}", data.root().display()))?;
-    }
+    delete_last_demo(&stack, &data).await?;
     prepare_model(context).await?;
     let portals = Portals::serve(&simulator, &data, arguments.ads, arguments.seed).await?;
     progress(format_args!(
@@ -89,6 +85,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         context.output.print(&status)?;
         Err(anyhow::anyhow!("the demo's stack is not healthy; see {}", data.logs().display()))
     };
+    // The stack is stopped also if the job failed; its error is returned afterwards.
     if arguments.keep {
         progress(format_args!(
             "the stack keeps running; see `observatory --data-dir {} status`",
@@ -99,12 +96,28 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     }
     let end = finished?;
     context.output.print(&summary(&end, &out, started.elapsed()))?;
+    // A partial run is a failure too: nothing of invented data may go wrong.
     Ok(Outcome::done_if(end.run.state() == RunState::Succeeded))
+}
+
+/// Stops the stack of an earlier demo and deletes its data, since the stages would skip what is up
+/// to date.
+async fn delete_last_demo(stack: &Stack, data: &DataDir) -> anyhow::Result<()> {
+    stack.down().await?;
+    if data.root().exists() {
+        std::fs::remove_dir_all(data.root())
+            .with_context(|| format!("cannot empty {}", data.root().display()))?;
+    }
+    Ok(())
 }
 
 fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
     let usual = UpOptions::from_environment()?;
+    // The user's model store: the directory of the demo is emptied each time, and converting the
+    // model takes minutes.
     let models = usual.models.clone().unwrap_or_else(|| context.data.models());
+    // Twice the usual time, since the database is created first. Never an external database: it
+    // would be the user's own.
     Ok(UpOptions { wait: Duration::from_secs(120), database_url: None, models: Some(models), ..usual })
 }
 
@@ -129,6 +142,7 @@ struct End {
 /// Visits the portals twice, a week apart, runs all stages, scores the extraction and delivers the
 /// report.
 async fn job(data: &DataDir, portals: &Portals, out: &Path) -> anyhow::Result<End> {
+    // If the stack has died, a new one would only hide why.
     let client = Client::new(ClientOptions { no_start: true, ..ClientOptions::default() }, data.clone());
     let pipeline = client.pipeline().await?;
     let mut postings = PostingServiceClient::new(pipeline.clone());
@@ -136,6 +150,7 @@ async fn job(data: &DataDir, portals: &Portals, out: &Path) -> anyhow::Result<En
         answer(postings.enable_country(EnableCountryRequest { code: code.to_owned() }).await)?;
     }
     taxonomies::import_lexicon(pipeline.clone()).await?;
+    // The first visit only collects: its postings are processed together with those of the second.
     let first = watched(&pipeline, &["scrape"]).await?;
     portals.let_a_week_pass().await?;
     let run = watched(&pipeline, &[]).await?;
@@ -160,11 +175,13 @@ async fn deliver(pipeline: Connection, run: &Run, out: &Path) -> anyhow::Result<
     write_atomically(&out.join("run.json"), text.as_bytes(), 0o644)
 }
 
+fn or_none(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
 /// The summary at the end: models, counts, accuracy, durations, and the location of the report.
 fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
     let RunSummary { stages, facts } = RunSummary::of(&end.run);
-    let text = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
-    let number = |value: Option<u64>| text(value.map(|value| value.to_string()));
     let seconds = stages.iter().map(|stage| format!("{} {:.1} s", stage.stage, stage.seconds.unwrap_or(0.0)));
     let seconds = seconds.collect::<Vec<_>>().join(", ");
     let (ads, precision, recall) = (end.score.ads, end.score.precision(), end.score.recall());
@@ -173,14 +190,15 @@ fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
     let mut lines = vec![
         ("state", runs::state_name(&end.run).to_owned()),
         ("ads", "invented, on simulated portals; not a real labour market".to_owned()),
-        ("model", format!("{}, {} dimensions", text(facts.embed.model), number(facts.embed.dimensions))),
-        ("enhancer", text(facts.enhance.made_by)),
-        ("postings", number(facts.totals.postings)),
-        ("skills", number(facts.totals.skills)),
-        ("clusters", number(facts.analysis.n_clusters)),
+        ("model", format!("{}, {} dimensions", or_none(facts.embed.model), or_none(facts.embed.dimensions))),
+        ("enhancer", or_none(facts.enhance.made_by)),
+        ("postings", or_none(facts.totals.postings)),
+        ("skills", or_none(facts.totals.skills)),
+        ("clusters", or_none(facts.analysis.n_clusters)),
         ("extraction", measured),
         ("time", format!("{seconds}; total {:.1} s", elapsed.as_secs_f64())),
     ];
+    // Of both visits: what failed in the first is missing in the report of the second.
     let problems = end.first.problems.iter().chain(&end.run.problems);
     lines.extend(problems.map(|problem| ("problem", problem.clone())));
     lines.push(("report", out.display().to_string()));

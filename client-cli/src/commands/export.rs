@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::ExportServiceClient};
 
 use crate::client::{MAX_MESSAGE_BYTES, answer, refusal};
@@ -66,26 +66,31 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let out = arguments.out.clone();
     let request = request(arguments);
     if out.as_os_str() == "-" {
+        // The errors of `Stdout` name it themselves.
         copy(context, request, &mut Stdout, |error| error.into()).await?;
         return Ok(Outcome::Done);
     }
-    let cannot = || format!("cannot write {}", out.display());
-    let unwritable = |error| anyhow::Error::from(error).context(cannot());
     if fs::metadata(&out).is_ok_and(|found| !found.is_file()) {
         // A device or a pipe must be written in place: renaming a file over it would replace it.
-        let mut file = fs::OpenOptions::new().write(true).open(&out).with_context(cannot)?;
-        copy(context, request, &mut file, unwritable).await?;
+        let opened = fs::OpenOptions::new().write(true).open(&out);
+        let mut file = opened.map_err(|error| unwritable(&out, error))?;
+        copy(context, request, &mut file, |error| unwritable(&out, error)).await?;
         return Ok(Outcome::Done);
     }
     // tempfile defaults to 0600; use the mode that any new file of the user gets.
     let mode = fs::Permissions::from_mode(0o666);
     let file = tempfile::Builder::new().permissions(mode).tempfile_in(folder_of(&out));
-    let mut file = file.with_context(cannot)?;
-    let bytes = copy(context, request, &mut file, unwritable).await?;
-    file.as_file().sync_all().with_context(cannot)?;
-    file.persist(&out).with_context(cannot)?;
+    let mut file = file.map_err(|error| unwritable(&out, error))?;
+    let bytes = copy(context, request, &mut file, |error| unwritable(&out, error)).await?;
+    // Before the rename: after a crash the name must not lead to a part of the content.
+    file.as_file().sync_all().map_err(|error| unwritable(&out, error))?;
+    file.persist(&out).map_err(|error| unwritable(&out, error))?;
     progress(format_args!("wrote {bytes} bytes to {}", out.display()));
     Ok(Outcome::Done)
+}
+
+fn unwritable(out: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    error.into().context(format!("cannot write {}", out.display()))
 }
 
 fn request(arguments: Arguments) -> ExportRequest {

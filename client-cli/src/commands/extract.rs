@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use flate2::read::MultiGzDecoder;
-use observatory_proto::pipeline::v1::{ExtractRequest, extractor_service_client::ExtractorServiceClient};
+use observatory_proto::pipeline::v1::{
+    ExtractRequest, ExtractResponse, extractor_service_client::ExtractorServiceClient,
+};
 use serde_json::json;
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::client::{MAX_MESSAGE_BYTES, refusal};
+use crate::client::{MAX_MESSAGE_BYTES, Streaming, refusal};
 use crate::context::Context;
 use crate::output::{self, Outcome, Progress, Stdout, progress};
 
@@ -46,6 +48,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let mut answers = Answers::open(arguments.out.as_deref())?;
     let mut extractor = ExtractorServiceClient::new(context.client.pipeline().await?)
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    // Not tuned: it keeps the service busy, and a large file out of memory.
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
     // The service answers in order, so a queue of line numbers pairs answers with lines. It needs
     // no limit, since the channel of requests has one.
@@ -59,11 +62,31 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         .into_inner();
     // On a terminal the answers themselves are the progress.
     let watched = arguments.out.is_none() && output::is_terminal();
-    let mut answered = (!watched).then(|| Progress::open_ended("advertisements read"));
+    let live = (!watched).then(|| Progress::open_ended("advertisements read"));
+    let failures = receive(&mut stream, &mut places, &mut answers, live).await?;
+    // A buffered writer that is only dropped hides the error of its last write.
+    answers.end()?;
+    // After the answers: an unreadable input ends the stream without an error of the service.
+    let read = reader.await??;
+    if read == 0 {
+        bail!("the input contains no advertisements");
+    }
+    Ok(Outcome::done_if(failures == 0))
+}
+
+/// Writes the answers and reports the failures; returns how many there were.
+async fn receive(
+    stream: &mut Streaming<ExtractResponse>,
+    places: &mut UnboundedReceiver<u64>,
+    answers: &mut Answers,
+    mut live: Option<Progress>,
+) -> anyhow::Result<u64> {
     let mut failures = 0;
     while let Some(found) = stream.message().await.map_err(|status| refusal(&status))? {
-        let line: u64 = places.recv().await.unwrap_or_default();
-        answered.iter_mut().for_each(|answered| answered.advance(1));
+        let line = places.recv().await.unwrap_or_default();
+        if let Some(live) = &mut live {
+            live.advance(1);
+        }
         if found.error.is_empty() {
             answers.line(&found.result_json)?;
         } else {
@@ -71,13 +94,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             progress(format_args!("line {line}: {}", found.error));
         }
     }
-    drop(answered);
-    answers.end()?;
-    let read = reader.await??;
-    if read == 0 {
-        bail!("the input contains no advertisements");
-    }
-    Ok(Outcome::done_if(failures == 0))
+    Ok(failures)
 }
 
 /// Output for the answers.
@@ -140,7 +157,7 @@ fn send_lines(
     mut input: Box<dyn BufRead + Send>,
     spans: bool,
     sender: &Sender<ExtractRequest>,
-    numbers: &tokio::sync::mpsc::UnboundedSender<u64>,
+    numbers: &UnboundedSender<u64>,
 ) -> anyhow::Result<u64> {
     let mut sent = 0;
     let mut bytes = Vec::new();
@@ -155,6 +172,7 @@ fn send_lines(
         // The service reports a line that is not UTF-8 as it does any other that is not JSON.
         let document_json = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
         sent += 1;
+        // The number first: it must be there when the answer is.
         if numbers.send(line).is_err()
             || sender.blocking_send(ExtractRequest { document_json, spans }).is_err()
         {

@@ -80,6 +80,7 @@ async fn embed(
     texts: Vec<String>,
     prompt_name: String,
 ) -> anyhow::Result<Outcome> {
+    // Interactive, here and below: a person waits for it; batches of the pipeline can wait.
     let settings = EmbedSettings {
         model,
         prompt_name,
@@ -91,6 +92,7 @@ async fn embed(
     let answered = answer(service.embed(request).await)?;
     // Vectors are f32 unless the settings ask for another encoding.
     let width = answered.dimensions as usize * size_of::<f32>();
+    // chunks_exact would drop an incomplete vector without a word.
     if width == 0 || answered.vectors.len() != width * texts.len() {
         bail!("the server returned {} bytes of embeddings for {} texts", answered.vectors.len(), texts.len());
     }

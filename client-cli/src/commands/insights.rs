@@ -152,6 +152,7 @@ pub(crate) async fn run_clusters(context: &Context, arguments: ClusterArguments)
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
         ClusterAction::List => {
+            // One page, the largest that the service gives.
             let request =
                 ListClustersRequest { run_id: arguments.run, page_size: 500, page_token: String::new() };
             let found = answer(insights.list_clusters(request).await)?;

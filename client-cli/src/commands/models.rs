@@ -21,10 +21,11 @@ use crate::models::{
 };
 use crate::output::{Outcome, Table, progress};
 
+/// Columns of the models of a server.
 const HEADER: [&str; 7] = ["model", "state", "tasks", "dimensions", "device", "revision", "source"];
 
-/// Environment variable with the token for the hub. Not an argument, because other users of the
-/// machine could read it.
+/// Environment variable with the token for the hub, the one that the hub's own tools read. Not an
+/// argument, because other users of the machine could read it.
 const TOKEN_ENV: &str = "HF_TOKEN";
 
 /// List, pull, import, load, unload and verify models.
@@ -166,6 +167,7 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
 /// Loads the model if the running stack has none, or else explains how to. The server does not
 /// watch its store.
 async fn load_if_first(context: &Context, name: &str) {
+    // The model is imported by now: a stack that cannot be looked at does not change that.
     if !Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
         return;
     }
@@ -208,6 +210,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     let pulled: Pulled = match models::pull(&arguments.store.path(context), &request, &options).await {
         Ok(pulled) => pulled,
         Err(error) if is_not_found(&error) => {
+            // Exit code 1, as for everything that is not found; only the error is printed here.
             report(&error);
             return Ok(Outcome::Failures);
         }
@@ -275,6 +278,7 @@ fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Resu
     for name in stored.into_iter().filter(|name| only.as_ref().is_none_or(|only| only == name)) {
         let path = store.join(&name);
         let Some(record) = Record::read(&path)? else {
+            // Without a record, as if copied in by hand, there is nothing to compare with.
             json.push(json!({ "name": name, "state": "not_recorded", "damages": [] }));
             rows.push(vec![name, "not recorded".to_owned()]);
             continue;
@@ -290,6 +294,7 @@ fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Resu
         json.push(json!({ "name": name, "state": state, "damages": damages }));
         rows.push(vec![name, state.to_owned(), record.files.len().to_string()]);
     }
+    // An empty store verifies nothing, which is not success.
     let fine = fine && !rows.is_empty();
     context.output.print(&Table::new(&["model", "state", "files"], rows, json.into()))?;
     Ok(Outcome::done_if(fine))
@@ -329,10 +334,14 @@ fn print_model(context: &Context, model: Option<Model>) -> anyhow::Result<Outcom
 
 async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
     let found = loaded_models(context).await?;
-    let record = |model: &Model| Record::read(&store.join(&model.name)).ok().flatten();
-    let rows = found.iter().map(|model| row(model, record(model).as_ref())).collect();
-    let json = found.iter().map(|model| as_json(model, record(model).as_ref())).collect();
-    context.output.print(&Table::new(&HEADER, rows, json))?;
+    let (mut rows, mut json) = (Vec::new(), Vec::new());
+    for model in &found {
+        // The store of a remote server is elsewhere: its models have no record here.
+        let record = Record::read(&store.join(&model.name)).ok().flatten();
+        rows.push(row(model, record.as_ref()));
+        json.push(as_json(model, record.as_ref()));
+    }
+    context.output.print(&Table::new(&HEADER, rows, json.into()))?;
     for model in found.iter().filter(|model| !model.error.is_empty()) {
         progress(format_args!("{}: {}", model.name, model.error));
     }

@@ -75,22 +75,21 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
 fn print_list(context: &Context, found: &[String], narrowed: bool) -> anyhow::Result<Outcome> {
     let postings: Vec<Value> =
         found.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?;
-    let rows = postings
-        .iter()
-        .map(|posting| {
-            let field = |name: &str| posting[name].as_str().unwrap_or_default().to_owned();
-            vec![
-                field("job_id"),
-                field("country"),
-                field("portal"),
-                field("posted_date"),
-                cut(&field("title"), 60),
-            ]
-        })
-        .collect();
+    let rows = postings.iter().map(row).collect();
     let header = ["job_id", "country", "portal", "posted", "title"];
     context.output.list(&Table::new(&header, rows, Value::Array(postings)), || match narrowed {
         true => "no posting was seen there; `observatory postings list` shows all postings".to_owned(),
         false => "no postings yet; import some with `observatory postings import FILE`".to_owned(),
     })
+}
+
+fn row(posting: &Value) -> Vec<String> {
+    let fields = ["job_id", "country", "portal", "posted_date"];
+    let mut row: Vec<String> = fields.map(|name| text_of(posting, name).to_owned()).to_vec();
+    row.push(cut(text_of(posting, "title"), 60));
+    row
+}
+
+fn text_of<'p>(posting: &'p Value, name: &str) -> &'p str {
+    posting[name].as_str().unwrap_or_default()
 }

@@ -32,7 +32,7 @@ enum Action {
     },
 }
 
-/// Postings between two progress lines, so that a log of a large database stays short.
+/// Postings between two progress lines. Not tuned: the log of a large database stays short.
 const STEP: u64 = 10_000;
 
 /// Runs the subcommand.

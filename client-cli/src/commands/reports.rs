@@ -90,6 +90,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         Action::Get { id, out } => {
             let out = out.map(folder).transpose()?;
             let found = list(&mut service).await?;
+            // The list begins with the newest, which is the one that is meant by a short beginning.
             match found.into_iter().find(|report| report.report_id.starts_with(&id)) {
                 Some(report) => deliver(context, &mut service, report, out).await,
                 None => bail!("report `{id}` not found"),
@@ -146,7 +147,6 @@ pub(crate) async fn copy_report_of(pipeline: Connection, run_id: &str, out: Path
 async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow::Result<()> {
     let request = DownloadReportRequest { report_id: report.report_id.clone() };
     let mut chunks = answer(service.download_report(request).await)?;
-    let cannot = |name: &str| format!("cannot write {}", out.join(name).display());
     let mut files: Vec<(String, NamedTempFile)> = Vec::new();
     while let Some(part) = chunks.message().await.map_err(|status| refusal(&status))? {
         if files.last().is_none_or(|(name, _)| *name != part.name) {
@@ -156,23 +156,29 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
             // tempfile defaults to 0600; use the mode that any new file of the user gets.
             let mode = fs::Permissions::from_mode(0o666);
             let file = tempfile::Builder::new().permissions(mode).tempfile_in(out);
-            files.push((part.name.clone(), file.with_context(|| cannot(&part.name))?));
+            files.push((part.name.clone(), file.with_context(|| unwritable(out, &part.name))?));
         }
         if let Some((name, file)) = files.last_mut() {
-            file.write_all(&part.chunk).with_context(|| cannot(name))?;
+            file.write_all(&part.chunk).with_context(|| unwritable(out, name))?;
         }
     }
     let expected: BTreeSet<_> =
         report.artefacts.iter().map(|file| (&*file.name, file.sha256.clone())).collect();
     let mut received = BTreeSet::new();
     for (name, file) in &files {
+        // Of the file, not of the bytes received: what is on the disk counts.
         received.insert((name.as_str(), digest(file.path())?));
     }
     ensure!(received == expected, "the downloaded files do not match the report; build it again");
+    // Only now, so that a damaged download does not replace a report that was fine.
     for (name, file) in files {
-        file.persist(out.join(&name)).with_context(|| cannot(&name))?;
+        file.persist(out.join(&name)).with_context(|| unwritable(out, &name))?;
     }
     Ok(())
+}
+
+fn unwritable(out: &Path, name: &str) -> String {
+    format!("cannot write {}", out.join(name).display())
 }
 
 /// SHA-256 of a file, in hexadecimal.

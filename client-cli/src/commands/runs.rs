@@ -107,6 +107,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         Action::Start(start) => {
             let run = start_run(&mut runs, &start).await?;
             if start.watch {
+                // To stderr, because stdout gets the run when it has ended.
                 progress(format_args!("run {}", run.run_id));
                 return watch_or_leave(context, &mut runs, &run.run_id).await;
             }
@@ -213,6 +214,7 @@ impl ProgressLines {
             let over = matches!(stage.state.as_str(), "done" | "failed" | "skipped");
             if over && !self.told.contains(&stage.stage) {
                 self.told.push(stage.stage.clone());
+                // The live line would stay behind the new one.
                 self.live.clear();
                 progress(stage_line(stage));
             }

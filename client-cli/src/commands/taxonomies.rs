@@ -20,10 +20,11 @@ use crate::files::archive::{self, SourceFile};
 use crate::files::encoding;
 use crate::output::{Document, Outcome, Table, progress, while_waiting};
 
-/// Name of the taxonomy of the lexicon's own concepts.
+/// Name of the taxonomy of the lexicon's own concepts; another than `esco`, so that the whole of
+/// ESCO can be imported next to it.
 const LEXICON_TAXONOMY: &str = "esco-lexicon";
 
-/// Bytes of a file per message; well below the message limit of the service.
+/// Bytes of a file per message, well below the message limit of the service. Not tuned.
 const CHUNK: usize = 1 << 20;
 
 /// Import, list, activate and look up skill taxonomies.
@@ -213,6 +214,7 @@ async fn send(
         1 => progress(format_args!("importing {name} from 1 file")),
         count => progress(format_args!("importing {name} from {count} files")),
     }
+    // A few chunks only: reading must not get ahead of the service by whole files.
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     let reader = tokio::task::spawn_blocking(move || stream_files(header, &files, &sender));
     let sent = service.import_taxonomy(ReceiverStream::new(receiver));
@@ -235,11 +237,7 @@ fn stream_files(
     files: &[Numbered],
     sender: &Sender<ImportTaxonomyRequest>,
 ) -> anyhow::Result<()> {
-    let send = |item| {
-        let sent = sender.blocking_send(ImportTaxonomyRequest { item: Some(item) });
-        sent.map_err(|_| anyhow::Error::from(Stopped))
-    };
-    send(Item::Header(header))?;
+    send_item(sender, Item::Header(header))?;
     for (folder, file) in files {
         let bytes = file.read()?;
         let decoded =
@@ -250,15 +248,20 @@ fn stream_files(
         let mut parts: Vec<&[u8]> = text.chunks(CHUNK).collect();
         parts.extend(text.is_empty().then_some(&text[..]));
         for data in parts {
-            send(Item::Chunk(TaxonomyFileChunk {
+            let chunk = TaxonomyFileChunk {
                 folder: *folder,
                 name: file.name.clone(),
                 data: data.to_vec(),
                 source: file.label.clone(),
-            }))?;
+            };
+            send_item(sender, Item::Chunk(chunk))?;
         }
     }
     Ok(())
+}
+
+fn send_item(sender: &Sender<ImportTaxonomyRequest>, item: Item) -> Result<(), Stopped> {
+    sender.blocking_send(ImportTaxonomyRequest { item: Some(item) }).map_err(|_| Stopped)
 }
 
 fn print(context: &Context, found: &[Taxonomy]) -> anyhow::Result<Outcome> {

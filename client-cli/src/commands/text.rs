@@ -9,17 +9,21 @@ use prost_types::Timestamp;
 /// # Errors
 /// If the text is anything else.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
-    let wrong = || format!("invalid duration `{text}`: expected 7d, 12h, 30m, 90s or the like");
+    parse_seconds(text)
+        .ok_or_else(|| format!("invalid duration `{text}`: expected 7d, 12h, 30m, 90s or the like"))
+}
+
+fn parse_seconds(text: &str) -> Option<u64> {
     let split = text.len().saturating_sub(1);
-    let unit = match text.get(split..) {
-        Some("d") => 86_400,
-        Some("h") => 3_600,
-        Some("m") => 60,
-        Some("s") => 1,
-        _ => return Err(wrong()),
+    let unit = match text.get(split..)? {
+        "d" => 86_400,
+        "h" => 3_600,
+        "m" => 60,
+        "s" => 1,
+        _ => return None,
     };
-    let count: u64 = text[..split].parse().map_err(|_| wrong())?;
-    count.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(wrong)
+    let count: u64 = text[..split].parse().ok()?;
+    count.checked_mul(unit).filter(|seconds| *seconds > 0)
 }
 
 /// Formats a time as `2026-11-23 10:30:00 UTC`; empty if there is none.

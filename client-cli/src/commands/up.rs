@@ -55,6 +55,7 @@ pub(crate) struct Arguments {
 /// If something needed is missing or cannot be started.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let stack = Stack::new(context.data.clone());
+    // Only to tell whether it runs already: `up` repairs a state that cannot be read.
     let before = stack.status().await.ok();
     let options = UpOptions {
         extent: if arguments.only.is_some() { Extent::Postgres } else { Extent::All },

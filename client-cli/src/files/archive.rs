@@ -6,26 +6,32 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 
-/// Maximum size of an uncompressed file, since it is held in memory.
+/// Maximum size of an uncompressed file, since it is held in memory. Not tuned: about what a laptop
+/// can spare.
 const LIMIT: u64 = 4 << 30;
-/// Maximum depth of nested folders, which also ends cycles of symbolic links.
+/// Maximum depth of nested folders, which also ends cycles of symbolic links. Not tuned: generous
+/// for an unpacked download.
 const DEPTH: usize = 4;
 
 /// Reads a file; `-` is standard input.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let cannot = || format!("cannot read {}", path.display());
     if path.as_os_str() == "-" {
         return limited(io::stdin().lock()).context("cannot read standard input");
     }
-    let file = File::open(path).with_context(cannot)?;
+    read_file(path).with_context(|| cannot_read(path))
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    // A directory can be opened; only reading it would fail.
     if file.metadata().is_ok_and(|found| found.is_dir()) {
-        bail!("{}: is a directory", cannot());
+        return Err(io::ErrorKind::IsADirectory.into());
     }
-    limited(BufReader::new(file)).with_context(cannot)
+    limited(BufReader::new(file))
 }
 
 fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
@@ -96,28 +102,18 @@ pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<SourceFile>> {
 }
 
 fn gather(path: &Path, depth: usize, found: &mut Vec<SourceFile>) -> anyhow::Result<()> {
-    let cannot = || format!("cannot read {}", path.display());
-    let metadata = fs::metadata(path).with_context(cannot)?;
-    let folder = path.parent().unwrap_or(Path::new("")).display().to_string();
-    let label = path.display().to_string();
+    let metadata = fs::metadata(path).with_context(|| cannot_read(path))?;
     if metadata.is_dir() {
-        let mut inside = Vec::new();
-        for entry in fs::read_dir(path).with_context(cannot)? {
-            inside.push(entry.with_context(cannot)?.path());
-        }
-        // The order of read_dir depends on the file system; that of an import must not.
-        inside.sort();
-        for inner in &inside {
+        for inner in list(path).with_context(|| cannot_read(path))? {
             let is_hidden = hidden(&inner.file_name().unwrap_or_default().to_string_lossy());
             if !is_hidden && (depth > 0 || !inner.is_dir()) {
-                gather(inner, depth.saturating_sub(1), found)?;
+                gather(&inner, depth.saturating_sub(1), found)?;
             }
         }
         return Ok(());
     }
-    let mut start = [0; 2];
-    let mut file = File::open(path).with_context(cannot)?;
-    if file.read(&mut start).with_context(cannot)? == 2 && &start == b"PK" {
+    let label = path.display().to_string();
+    if let Some(file) = open_zip(path).with_context(|| cannot_read(path))? {
         let archive = ZipArchive::new(BufReader::new(file))
             .with_context(|| format!("{label}: the zip file is corrupt or truncated"))?;
         for (place, name) in entries(&archive) {
@@ -132,9 +128,33 @@ fn gather(path: &Path, depth: usize, found: &mut Vec<SourceFile>) -> anyhow::Res
         }
         return Ok(());
     }
+    let folder = path.parent().unwrap_or(Path::new("")).display().to_string();
     let name = unpacked(&path.file_name().unwrap_or_default().to_string_lossy());
     found.push(SourceFile { name, folder, label, path: path.to_owned(), place: None });
     Ok(())
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read {}", path.display())
+}
+
+/// The entries of a folder, sorted.
+fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut inside = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        inside.push(entry?.path());
+    }
+    // The order of read_dir depends on the file system; that of an import must not.
+    inside.sort();
+    Ok(inside)
+}
+
+/// Opens a file that begins as a zip archive does, whatever its name; `None` for any other file.
+fn open_zip(path: &Path) -> io::Result<Option<File>> {
+    let mut start = [0; 2];
+    let mut file = File::open(path)?;
+    let is_zip = file.read(&mut start)? == 2 && &start == b"PK";
+    Ok(is_zip.then_some(file))
 }
 
 /// Strips the extension of a compressed file.
@@ -158,6 +178,7 @@ impl SourceFile {
                     .map_err(|problem| anyhow::anyhow!("{}: {problem}", self.label))?
             }
         };
+        // By content: archives hold compressed files under any name.
         if bytes.starts_with(&[0x1f, 0x8b]) {
             return gunzip(&bytes).map_err(|problem| anyhow::anyhow!("{}: {problem}", self.label));
         }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use encoding_rs::{Encoding, MACINTOSH, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 /// The upper half of code page 850, which Excel calls MS-DOS; it is not among WHATWG's encodings.
+/// From the mapping tables of Unicode (CP850.TXT).
 const DOS: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜø£Ø×ƒáíóúñÑªº¿®¬½¼¡«»░▒▓│┤ÁÂÀ©╣║╗╝¢¥┐└┴┬├─┼ãÃ╚╔╩╦╠═╬¤ðÐÊËÈıÍÎÏ┘┌█▄¦Ì▀ÓßÔÒõÕµþÞÚÛÙýÝ¯´\u{ad}±‗¾¶§÷¸°¨·¹³²■\u{a0}";
 
 /// Characters of Spanish and Portuguese text, which tell it from text decoded wrongly.
@@ -64,6 +65,7 @@ pub(crate) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, St
         return Err("UTF-32 is not supported; save the file as UTF-8".to_owned());
     }
     let charset = match asked {
+        // People pass utf-16le for any UTF-16; the mark at the start knows better.
         Some(Charset::Web(encoding)) if encoding == UTF_16LE && bytes.starts_with(&[0xfe, 0xff]) => {
             Charset::Web(UTF_16BE)
         }
@@ -71,6 +73,7 @@ pub(crate) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, St
         None => detect(bytes)?,
     };
     let text = read(bytes, charset)?;
+    // Programs that join files leave several marks.
     let text = text.trim_start_matches('\u{feff}').to_owned();
     if let Some(at) = text.find('\0') {
         return Err(format!("line {}: NUL character; the file is corrupt", line_at(text.as_bytes(), at)));
@@ -130,15 +133,14 @@ fn wide(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
 fn detect(bytes: &[u8]) -> Result<Charset, String> {
     match Encoding::for_bom(bytes) {
         Some((encoding, _)) => return Ok(Charset::Web(encoding)),
+        // Before UTF-8, for which a zero byte is valid.
         None if bytes.contains(&0) => return zeros(bytes),
         None => {}
     }
     let Err(error) = std::str::from_utf8(bytes) else { return Ok(Charset::Web(UTF_8)) };
     // Valid multi-byte sequences next to invalid bytes: mostly UTF-8, so guessing another encoding
     // for the whole file would garble the valid part.
-    let latin = |c: &char| matches!(c, '\u{a0}'..='\u{ff}' | '\u{2010}'..='\u{2044}' | '€');
-    let wide: usize = bytes.utf8_chunks().map(|chunk| chunk.valid().chars().filter(latin).count()).sum();
-    if wide > 0 {
+    if bytes.utf8_chunks().any(|chunk| chunk.valid().contains(is_western)) {
         let (at, line) = (error.valid_up_to(), line_at(bytes, error.valid_up_to()));
         let byte = bytes[at];
         let advice = "the file is corrupt or mixes two encodings; save it again as UTF-8, or pass --encoding";
@@ -147,6 +149,11 @@ fn detect(bytes: &[u8]) -> Result<Charset, String> {
         ));
     }
     one_byte(bytes)
+}
+
+/// True for the characters of Western European text that UTF-8 writes in two or three bytes.
+fn is_western(c: char) -> bool {
+    matches!(c, '\u{a0}'..='\u{ff}' | '\u{2010}'..='\u{2044}' | '€')
 }
 
 /// Tells UTF-16 from a damaged file by the positions of its zero bytes.
@@ -171,15 +178,17 @@ fn share_of_zeros(pairs: &[[u8; 2]], place: usize) -> f64 {
 /// Chooses among single-byte encodings by the letters they produce.
 fn one_byte(bytes: &[u8]) -> Result<Charset, String> {
     let western = Charset::Web(WINDOWS_1252);
+    // windows-1252 first: it is what Excel writes by default in these countries.
     let mut best = (western, fitness(bytes, western));
     for charset in [Charset::Web(MACINTOSH), Charset::Dos] {
         let fits = fitness(bytes, charset);
-        // By estimate: rarer encodings must fit clearly better, since few letters decide in a short
+        // Not tuned: rarer encodings must fit clearly better, since few letters decide in a short
         // file.
         if fits > best.1 + 0.2 {
             best = (charset, fits);
         }
     }
+    // The five bytes that windows-1252 does not define.
     let undefined = bytes.iter().position(|byte| matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d));
     match undefined {
         Some(at) if best.0 == western => {

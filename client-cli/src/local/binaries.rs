@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
+use super::paths::variable;
 use crate::error::Hinted;
 
 /// Environment variable for the directory of the server programs.
@@ -26,8 +27,8 @@ pub(crate) const TYPESET: &str = "typeset";
 /// # Errors
 /// If the path of this program cannot be determined.
 pub(crate) fn bin_dir() -> anyhow::Result<PathBuf> {
-    if let Some(dir) = std::env::var_os(BIN_DIR_ENV).filter(|value| !value.is_empty()) {
-        return Ok(PathBuf::from(dir));
+    if let Some(dir) = variable(BIN_DIR_ENV) {
+        return Ok(dir);
     }
     let program = std::env::current_exe().context("cannot determine the path of this program")?;
     Ok(program.parent().unwrap_or(Path::new("/")).to_owned())

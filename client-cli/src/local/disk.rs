@@ -10,11 +10,12 @@ use nix::sys::statvfs::statvfs;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Free space below which a file system is nearly full, if that is less than a twentieth of it.
-/// An estimate: a run over a few thousand postings should still fit.
+/// Free space below which a file system is nearly full, if that is less than a twentieth of it. Not
+/// tuned: a run over a few thousand postings should still fit.
 const LOW_SPACE: u64 = 1024 * MIB;
 
-/// Free space below which writes fail or soon will: a single WAL segment of Postgres takes 16 MiB.
+/// Free space below which writes fail or soon will: two WAL segments of Postgres, which have 16 MiB
+/// by default (PostgreSQL documentation, `wal_segment_size`).
 const MINIMUM_SPACE: u64 = 32 * MIB;
 
 /// Free space of a file system.
@@ -39,6 +40,7 @@ struct Sizes {
 
 /// Returns the worst state among the file systems of these folders; missing folders are skipped.
 pub(super) fn space(folders: &[PathBuf]) -> FreeSpace {
+    // The folders are usually on one file system, which is judged once.
     let mut disks: BTreeMap<u64, &Path> = BTreeMap::new();
     for folder in folders {
         if let Ok(metadata) = std::fs::metadata(folder) {
@@ -73,6 +75,7 @@ fn judge(folder: &Path, sizes: Sizes) -> FreeSpace {
             sizes.entries
         ));
     }
+    // A small file system, such as a tmpfs, may never have as much as the fixed bound.
     if sizes.free < MINIMUM_SPACE.min(sizes.total / 20) {
         return FreeSpace::Full(format!("the file system of {at} is full: {free}"));
     }

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 /// Size at which a log file is rotated. With the older files, the logs of a process take about 30
-/// MiB.
+/// MiB. Not tuned: days of a healthy service.
 pub(crate) const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
-/// Number of older files that are kept.
+/// Number of older files that are kept. Not tuned.
 pub(crate) const KEPT: usize = 2;
 
 /// Opens a log file for appending; a file that is too large is rotated first.
@@ -26,6 +26,7 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
     OpenOptions::new()
         .create(true)
         .append(true)
+        // Logs name files, addresses and users: nothing for everybody on the machine.
         .mode(0o640)
         .open(path)
         .with_context(|| format!("cannot open the log file {}", path.display()))
@@ -65,7 +66,9 @@ pub(crate) fn size(path: &Path) -> u64 {
 
 /// Reads what was written to a log file since it had `size`, at most the last 64 KiB.
 pub(crate) fn read_since(path: &Path, size: u64) -> String {
+    // Not tuned: the last error of a program is near the end of what it wrote.
     const MOST: usize = 64 * 1024;
+    // Whole: rotation keeps the file small.
     let content = fs::read(path).unwrap_or_default();
     // If it is shorter than before, it was rotated and all of it is new.
     let start = usize::try_from(size).ok().filter(|&start| start <= content.len()).unwrap_or(0);
@@ -75,8 +78,9 @@ pub(crate) fn read_since(path: &Path, size: u64) -> String {
 
 /// The line that says why a program ended: its last error, else its last line.
 pub(crate) fn last_error_line(said: &str) -> &str {
-    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
-    lines().find(|line| is_error(line)).or_else(|| lines().next()).unwrap_or("no output")
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let error = lines.iter().rfind(|line| is_error(line));
+    error.or(lines.last()).copied().unwrap_or("no output")
 }
 
 fn is_error(line: &str) -> bool {

@@ -44,15 +44,14 @@ impl DataDir {
         match explicit {
             Some(path) => Self::new(path),
             None => {
-                let env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-                let root = default_root(nix::unistd::geteuid().is_root(), env("XDG_DATA_HOME"), env("HOME"))
-                    .ok_or_else(|| {
-                        Hinted::error(
-                            "no data directory: neither XDG_DATA_HOME nor HOME is set",
-                            format!("pass --data-dir DIR or set {DATA_ENV}"),
-                        )
-                    })?;
-                Self::new(root)
+                let (xdg, home) = (variable("XDG_DATA_HOME"), variable("HOME"));
+                let root = default_root(nix::unistd::geteuid().is_root(), xdg, home);
+                Self::new(root.ok_or_else(|| {
+                    Hinted::error(
+                        "no data directory: neither XDG_DATA_HOME nor HOME is set",
+                        format!("pass --data-dir DIR or set {DATA_ENV}"),
+                    )
+                })?)
             }
         }
     }
@@ -71,6 +70,7 @@ impl DataDir {
             create_dir(&dir, mode).hint(advice.clone())?;
         }
         create_dir(&self.secrets(), 0o700).hint(advice.clone())?;
+        // The directory may exist and be read-only, or belong to another user.
         tempfile::tempfile_in(&self.root)
             .with_context(|| format!("cannot write to the data directory {}", self.root.display()))
             .hint(advice)?;
@@ -182,12 +182,19 @@ impl DataDir {
     }
 }
 
+/// The path in an environment variable. One that is empty counts as unset, since some environments
+/// unset a variable by making it empty.
+pub(crate) fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// The default data directory. Root's home is usually closed to other users and Postgres refuses to
 /// run as root, so root gets a directory that others can enter.
 fn default_root(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
     if root {
         return Some(PathBuf::from("/var/lib/observatory"));
     }
+    // A relative path is invalid and to be ignored (XDG Base Directory Specification).
     xdg.filter(|path| path.is_absolute())
         .or_else(|| home.map(|home| home.join(".local/share")))
         .map(|base| base.join("observatory"))
@@ -240,6 +247,8 @@ fn try_write(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(dir)?;
     std::io::Write::write_all(&mut file, content)?;
+    // Mode and content before the name: nobody reads a secret in between, and after a crash the
+    // name does not lead to an empty file.
     file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;

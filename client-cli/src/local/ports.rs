@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::Context;
 
-/// Below the ephemeral ports of Linux (32768 and up), so that an outgoing connection does not
-/// take a port that is kept across restarts.
+/// Ports to choose from: below the ephemeral ports of Linux (32768 and up, `ip_local_port_range`),
+/// so that an outgoing connection does not take one that is kept across restarts. The lower end is
+/// not tuned: above the ports that most servers have by default.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// The loopback address with this port.
@@ -29,6 +30,7 @@ pub(crate) fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
     if let Some(port) = kept.filter(|&port| is_free(port)) {
         return Ok(port);
     }
+    // Not tuned: more failures mean that the range is nearly used up.
     for _ in 0..64 {
         // Random, so that two stacks that start at once rarely choose the same port.
         let random = u16::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..2].try_into().unwrap_or_default());
@@ -37,6 +39,7 @@ pub(crate) fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
             return Ok(port);
         }
     }
+    // Then the kernel chooses, among the ephemeral ones.
     let listener = TcpListener::bind(loopback(0)).context("no free port on 127.0.0.1")?;
     Ok(listener.local_addr().context("no free port on 127.0.0.1")?.port())
 }

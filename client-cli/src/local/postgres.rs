@@ -23,13 +23,14 @@ pub(crate) use psql::check_versions;
 pub(crate) use settings::memory;
 pub(crate) use wheel::{Pin, pinned, wheel_files};
 
-/// Supported PostgreSQL major versions.
+/// Supported PostgreSQL major versions: those that `docs/configuration.md` promises.
 pub(crate) const MAJORS: std::ops::RangeInclusive<u32> = 16..=18;
 
-/// The major version of a new cluster.
+/// The major version of a new cluster: the newest in the pinned wheel.
 pub(crate) const DEFAULT_MAJOR: u32 = 18;
 
-/// Oldest supported pgvector as (major, minor): the first with iterative index scans.
+/// Oldest supported pgvector as (major, minor): the first with iterative index scans (its
+/// changelog, 0.8.0).
 pub(crate) const MIN_VECTOR: (u32, u32) = (0, 8);
 
 /// Name of the database and the superuser of the embedded server.

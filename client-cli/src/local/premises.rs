@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::binaries::{self, INFERENCE, PIPELINE, TYPESET};
-use super::paths::create_dir;
+use super::paths::{create_dir, variable};
 use super::plan::Plan;
 use super::privileges::RunAs;
 
@@ -30,14 +30,14 @@ const FILES: [(&str, &str); 7] = [
 pub(crate) fn check(plan: &Plan) -> anyhow::Result<()> {
     plan.data.check_reach(&plan.run_as)?;
     check_store(&plan.run_as, &plan.models)?;
-    let named = FILES.iter().filter_map(|(variable, what)| Some((variable_path(variable)?, *what)));
-    let config = variable_path("OBSERVATORY_CONFIG").is_none().then(|| (plan.data.config(), FILES[0].1));
+    let named = FILES.iter().filter_map(|(name, what)| Some((variable(name)?, *what)));
+    let config = variable("OBSERVATORY_CONFIG").is_none().then(|| (plan.data.config(), FILES[0].1));
     // The services report missing files themselves.
     named
         .chain(config)
         .filter(|(path, _)| path.exists())
         .try_for_each(|(path, what)| plan.run_as.check_readable(&path, what))?;
-    match variable_path("OBSERVATORY_REPORTS") {
+    match variable("OBSERVATORY_REPORTS") {
         Some(reports) => plan.run_as.check_writable(&reports, "the reports directory"),
         None => Ok(()),
     }
@@ -65,6 +65,7 @@ pub(crate) fn check_store(run_as: &RunAs, store: &Path) -> anyhow::Result<()> {
 pub(crate) fn prepare(plan: &Plan) -> anyhow::Result<PathBuf> {
     let (data, run_as) = (&plan.data, &plan.run_as);
     check(plan)?;
+    // Not the models, which the services only read.
     for dir in [data.run(), data.reports(), data.cache()] {
         run_as.chown_tree(&dir)?;
     }
@@ -75,10 +76,6 @@ pub(crate) fn prepare(plan: &Plan) -> anyhow::Result<PathBuf> {
         tracing::debug!(error.message = format!("{error:#}"), "cannot cache the checksums of models");
     }
     reachable_bin_dir(plan)
-}
-
-fn variable_path(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// The directory to start the services from.

@@ -60,6 +60,8 @@ impl RunAs {
     /// # Errors
     /// As [`RunAs::choose`].
     pub fn for_dir(dir: &Path) -> anyhow::Result<Self> {
+        // A cluster keeps its user even if OBSERVATORY_PG_USER has changed: Postgres refuses files
+        // that belong to another one.
         let owner = fs::metadata(dir).ok().map(|metadata| metadata.uid()).filter(|&uid| uid != 0);
         match owner {
             Some(uid) if nix::unistd::geteuid().is_root() => {
@@ -92,8 +94,10 @@ impl RunAs {
     /// environment.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
+        // PGDATA, PGOPTIONS and the locale of the caller would change what Postgres does.
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC");
         self.apply(&mut command);
+        // The directory of the caller may be closed to the other user.
         command.current_dir("/");
         command
     }
@@ -224,6 +228,7 @@ impl RunAs {
     /// to read files that its caller can.
     pub fn explain_permissions(&self, said: &str) -> String {
         match self {
+            // With a capital or without, depending on the program.
             Self::User { name, .. } if said.contains("ermission denied") => format!(
                 "{said} (it runs as user {name}; chmod o+r makes a file readable, chmod o+x makes a directory reachable)"
             ),
@@ -231,10 +236,7 @@ impl RunAs {
         }
     }
 
-    /// Tells whether the user can run a program.
-    ///
-    /// # Errors
-    /// If it cannot be inspected.
+    /// Returns true if the user can run a program.
     pub fn can_run(&self, program: &Path) -> anyhow::Result<bool> {
         let Self::User { uid, gid, .. } = self else { return Ok(true) };
         let real =
@@ -284,6 +286,7 @@ fn chown_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
         }
         fchownat(dir.as_fd(), name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
     }
+    // Last: a directory that has changed hands is taken as done when this is repeated.
     fchown(dir.as_fd(), Some(uid), Some(gid))
 }
 

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Polling interval while waiting for a process that is not a child.
+/// Polling interval while waiting for a process that is not a child. Not tuned.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Identity of a process, distinct from later ones with the same pid by start time and boot.
@@ -32,6 +32,7 @@ impl ProcessId {
     pub fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (state, start_ticks) = parse_stat(&stat)?;
+        // It has ended; only its parent has not asked for the status yet.
         if matches!(state, 'Z' | 'X') {
             return None;
         }
@@ -59,6 +60,7 @@ impl ProcessId {
         if !self.is_alive() {
             return Ok(false);
         }
+        // Pids are given in turn, so this one is not reused in the instant since the check.
         match kill(Pid::from_raw(self.pid), signal) {
             Ok(()) => Ok(true),
             Err(nix::errno::Errno::ESRCH) => Ok(false),
@@ -108,15 +110,16 @@ pub struct Escalation(pub &'static [(Signal, Duration)]);
 /// For hung processes: SIGKILL at once.
 pub(crate) const KILL_NOW: Escalation = Escalation(&[]);
 
-/// For services, which drain on SIGTERM.
+/// For services, which drain on SIGTERM. Not tuned: longer than most requests.
 pub(crate) const SERVICE_END: Escalation = Escalation(&[(Signal::SIGTERM, Duration::from_secs(15))]);
 
-/// For Postgres: fast shutdown, then immediate shutdown, after which the next start recovers.
+/// For Postgres: fast shutdown, then immediate shutdown, after which the next start recovers. Not
+/// tuned: half a minute for the last checkpoint.
 pub(crate) const POSTGRES_END: Escalation =
     Escalation(&[(Signal::SIGINT, Duration::from_secs(30)), (Signal::SIGQUIT, Duration::from_secs(5))]);
 
 /// For a hung Postgres: an immediate shutdown, in which the postmaster ends its children. SIGCONT
-/// wakes a stopped process, which would not see the signal.
+/// wakes a stopped process, which would not see the signal. Not tuned.
 pub(crate) const HUNG_POSTGRES_END: Escalation =
     Escalation(&[(Signal::SIGQUIT, Duration::ZERO), (Signal::SIGCONT, Duration::from_secs(10))]);
 
@@ -155,6 +158,7 @@ impl Running {
     /// # Errors
     /// If waiting fails.
     pub(crate) async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        // Subscribed before the first look: an exit between the two would be missed.
         let mut ended = signal(SignalKind::child()).context("cannot listen for SIGCHLD")?;
         loop {
             if let Some(status) = self.exited()? {
@@ -207,6 +211,7 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
     let rest = &stat[stat.rfind(')')? + 1..];
     let mut fields = rest.split_whitespace();
     let state = fields.next()?.chars().next()?;
+    // Field 22; the next one here is field 4.
     let start = fields.nth(18)?.parse().ok()?;
     Some((state, start))
 }

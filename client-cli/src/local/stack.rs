@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
-use super::paths::DataDir;
+use super::paths::{DataDir, variable};
 use super::plan::{DatabasePlan, Plan};
 use super::postgres::{
     ConnectionUrl, DEFAULT_MAJOR, Distribution, Psql, Search, check_versions, pinned_major,
@@ -24,10 +24,11 @@ use super::{binaries, logs, premises};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
 
-/// Polling interval while the stack starts.
+/// Polling interval while the stack starts. Not tuned.
 const LOOK_INTERVAL: Duration = Duration::from_millis(40);
 
-/// Time-out for stopping everything. Postgres may write a long checkpoint, and the services drain.
+/// Time-out for stopping everything. The services and Postgres are stopped one after the other,
+/// which takes up to 65 s before any of them is killed (`SERVICE_END` twice, then `POSTGRES_END`).
 const DOWN_LIMIT: Duration = Duration::from_secs(75);
 
 /// Options for starting the stack.
@@ -66,7 +67,7 @@ impl UpOptions {
             pg_major: None,
             database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
             bin_dir: None,
-            models: std::env::var_os("OBSERVATORY_MODELS").filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            models: variable("OBSERVATORY_MODELS"),
             health_interval: DEFAULT_HEALTH_INTERVAL,
             program: std::env::current_exe().context("cannot determine the path of this program")?,
         })
@@ -137,6 +138,7 @@ impl Stack {
         let plan = self.plan(options).await?;
         match StackState::load(&self.data) {
             Ok(state) if state.failure.is_none() => {}
+            // A failure of the past would be taken for one of the new supervisor.
             Ok(state) => StackState { failure: None, ..state }.save(&self.data)?,
             Err(error) => {
                 progress(format_args!("{error:#}; writing a new one"));
@@ -164,6 +166,7 @@ impl Stack {
             supervisor.signal(Signal::SIGKILL)?;
             anyhow::ensure!(supervisor.exits_within(DOWN_LIMIT).await, "process {pid} survived SIGKILL");
         }
+        // A supervisor that was killed leaves its processes behind.
         self.clear().await?;
         Ok(DownOutcome::Stopped)
     }
@@ -175,6 +178,7 @@ impl Stack {
         if leftovers(&self.data, &state).is_empty() && state.supervisor.is_none() {
             return Ok(DownOutcome::Nothing);
         }
+        // So that no supervisor starts meanwhile.
         let _lock = StackLock::acquire(&self.data)?;
         let count = clear_leftovers(&self.data, &state).await?;
         let state = StackState { supervisor: None, processes: Default::default(), ..state };
@@ -258,6 +262,7 @@ impl Stack {
             command.args(["--only", "postgres"]);
         }
         match &plan.database {
+            // By the environment: the URL may hold a password.
             DatabasePlan::External(url) => command.env("DATABASE_URL", url.expose()),
             DatabasePlan::Embedded(distribution) => {
                 command.env_remove("DATABASE_URL").arg("--pg-bin").arg(&distribution.bin)
@@ -276,6 +281,7 @@ impl Stack {
         let deadline = Instant::now() + limit;
         let mut up = BTreeSet::new();
         loop {
+            // Before the state, which then includes the last words of a supervisor that has ended.
             let ended = match &mut supervisor {
                 Some(child) => child.try_wait().context("cannot wait for the supervisor")?,
                 None => None,
@@ -290,6 +296,7 @@ impl Stack {
             if status.healthy || !status.failing().is_empty() {
                 return Ok(status);
             }
+            // One that lost a race for the lock ends, while the stack of the other comes up.
             if ended.is_some() && !status.is_running() {
                 return Err(self.startup_error(&status));
             }

@@ -19,8 +19,8 @@ use super::postgres::Distribution;
 use super::process::ProcessId;
 use crate::error::{AlreadyRunning, Hinted};
 
-/// Time to wait for a damaged `stack.json` of a running stack: the supervisor restores it every
-/// second.
+/// Time to wait for a damaged `stack.json` of a running stack. Not tuned: a few of the seconds at
+/// which the supervisor restores it.
 const RESTORED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Name of the database server among the processes.
@@ -69,13 +69,13 @@ pub struct ProcessState {
     pub address: Option<SocketAddr>,
     /// Address of its metrics.
     pub metrics: Option<SocketAddr>,
-    /// When it was started.
+    /// Time of its start.
     pub since: Option<DateTime<Utc>>,
     /// Number of restarts since the stack was started.
     pub restarts: u32,
     /// Failures in a row, without running for a while in between.
     pub failures: u32,
-    /// Why it last exited or could not be started.
+    /// Reason for its last exit, or for a start that failed.
     pub last_end: Option<String>,
 }
 
@@ -99,7 +99,7 @@ impl Default for ProcessState {
 pub struct SupervisorState {
     /// Its identity.
     pub process: ProcessId,
-    /// When it was started.
+    /// Time of its start.
     pub since: DateTime<Utc>,
     /// The part of the stack that it runs.
     pub extent: Extent,
@@ -122,7 +122,7 @@ pub struct DatabaseState {
 pub struct StackState {
     /// The supervisor; `None` after a proper shutdown.
     pub supervisor: Option<SupervisorState>,
-    /// Why the supervisor failed, if it did.
+    /// Reason for the failure of the supervisor, if it failed.
     pub failure: Option<String>,
     /// The database.
     pub database: Option<DatabaseState>,
@@ -206,6 +206,7 @@ impl SharedState {
     /// Changes the state and writes it. A failed write is only logged, because a full disk must not
     /// bring the stack down; the next change writes everything.
     pub(crate) fn update(&self, change: impl FnOnce(&mut StackState)) {
+        // After a panic in `change` a field may be old, which its next change corrects.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         if let Err(error) = state.save(&self.data) {
@@ -292,6 +293,7 @@ impl StackLock {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
         };
+        // Shared: two commands that look at once must not take each other for the supervisor.
         match file.try_lock_shared() {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => Ok(Some(read_pid(&mut file).unwrap_or(0))),
@@ -319,6 +321,7 @@ impl StackLock {
 
 impl Drop for StackLock {
     fn drop(&mut self) {
+        // The file stays: were it deleted, two processes could lock two files of this name.
         let _ = self.write("");
     }
 }
@@ -327,6 +330,7 @@ fn open_lock(data: &DataDir) -> anyhow::Result<File> {
     let path = data.lock_file();
     OpenOptions::new()
         .create(true)
+        // It holds the pid of the holder.
         .truncate(false)
         .read(true)
         .write(true)

@@ -19,7 +19,7 @@ use super::supervisor::leftovers;
 use super::{binaries, health};
 use crate::output::columns;
 
-/// Time-out of a health check: `status` should answer before its user gives up on it.
+/// Time-out of a health check. Not tuned: `status` should answer before its user gives up on it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
 /// Name under which an external database is listed.
@@ -40,7 +40,7 @@ pub struct ProcessStatus {
     pub address: Option<SocketAddr>,
     /// Address of its metrics.
     pub metrics: Option<SocketAddr>,
-    /// When it was started.
+    /// Time of its start.
     pub since: Option<DateTime<Utc>>,
     /// Number of restarts since the stack was started.
     pub restarts: u32,
@@ -55,7 +55,7 @@ pub struct ProcessStatus {
 pub struct SupervisorStatus {
     /// Its pid.
     pub pid: i32,
-    /// When it was started.
+    /// Time of its start.
     pub since: Option<DateTime<Utc>>,
     /// Version of the program it runs.
     pub version: Option<String>,
@@ -106,12 +106,7 @@ impl StackStatus {
             status.problem.get_or_insert_with(|| said.clone());
         }
         if holder.is_none() {
-            let left = leftovers(data, &state);
-            status.leftovers = left.iter().map(|process| process.pid).collect();
-            if !left.is_empty() {
-                status.problem =
-                    Some("the supervisor died; `observatory up` restarts the stack, `observatory down` stops what it left behind".into());
-            }
+            status.look_for_leftovers(data, &state);
             return Ok(status);
         }
         if status.supervisor.as_ref().is_some_and(|supervisor| supervisor.since.is_none()) {
@@ -120,12 +115,21 @@ impl StackStatus {
             return Ok(status);
         }
         status.check_processes(data, &state).await;
+        // None at all is the instant before the first one is recorded.
         let works = status.processes.iter().all(|process| process.healthy) && !status.processes.is_empty();
         status.healthy = works && !matches!(space, FreeSpace::Full(_));
         if let FreeSpace::Low(said) = space {
             status.problem.get_or_insert(said);
         }
         Ok(status)
+    }
+
+    fn look_for_leftovers(&mut self, data: &DataDir, state: &StackState) {
+        self.leftovers = leftovers(data, state).iter().map(|process| process.pid).collect();
+        if !self.leftovers.is_empty() {
+            self.problem =
+                Some("the supervisor died; `observatory up` restarts the stack, `observatory down` stops what it left behind".into());
+        }
     }
 
     async fn check_processes(&mut self, data: &DataDir, state: &StackState) {
@@ -277,14 +281,17 @@ fn header() -> Vec<String> {
     ["process", "health", "pid", "address", "up since", "restarts", "problem"].map(str::to_owned).to_vec()
 }
 
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
 fn row(process: &ProcessStatus) -> Vec<String> {
-    let dash = || "-".to_owned();
     vec![
         process.name.clone(),
         if process.healthy { "healthy" } else { "not healthy" }.to_owned(),
-        process.pid.map_or_else(dash, |pid| pid.to_string()),
-        process.address.map_or_else(dash, |address| address.to_string()),
-        process.since.map_or_else(dash, |since| since.format("%Y-%m-%d %H:%M:%S UTC").to_string()),
+        or_dash(process.pid),
+        or_dash(process.address),
+        or_dash(process.since.map(|since| since.format("%Y-%m-%d %H:%M:%S UTC"))),
         process.restarts.to_string(),
         process.problem.clone().unwrap_or_default(),
     ]

@@ -67,6 +67,7 @@ pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
     state.failure = None;
     state.processes.clear();
     let shared = SharedState::new(plan.data.clone(), state);
+    // At once: other commands look for the new supervisor in the file.
     shared.update(|_| {});
     // Kept, not returned at once: `stack.json` has to say why the supervisor ended.
     let ended = run(&plan, &shared, &lock).await;
@@ -84,6 +85,7 @@ async fn run(plan: &Plan, shared: &SharedState, lock: &StackLock) -> anyhow::Res
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let tasks = start(plan, shared)?;
     tracing::info!(stack.extent = ?plan.extent, "supervising");
+    // Not tuned: a file that somebody changed is restored before it misleads for long.
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -104,6 +106,7 @@ async fn run(plan: &Plan, shared: &SharedState, lock: &StackLock) -> anyhow::Res
     }
     tracing::info!("stopping");
     for SupervisedTask { stop, task } in tasks {
+        // One after the other: the pipeline uses the inference server and the database to its end.
         stop.cancel();
         task.await.context("a supervising task panicked")?;
     }

@@ -129,19 +129,21 @@ pub(super) fn is_inside(name: &str) -> bool {
 
 fn checkpoint<'a>(published: &[&'a str]) -> Vec<&'a str> {
     for layout in &LAYOUTS {
-        let named = |name: &str| published.iter().copied().find(|file| *file == name);
-        if let Some(index) = named(layout.index) {
+        let has_single = published.contains(&layout.single);
+        if published.contains(&layout.index) {
             let mut parts: Vec<&str> =
                 published.iter().copied().filter(|name| is_part(name, layout.part)).collect();
             // Some repositories have an index for a single file.
-            parts.extend(named(layout.single).filter(|_| parts.is_empty()));
+            if parts.is_empty() && has_single {
+                parts.push(layout.single);
+            }
             if !parts.is_empty() {
-                parts.push(index);
+                parts.push(layout.index);
                 return parts;
             }
         }
-        if let Some(single) = named(layout.single) {
-            return vec![single];
+        if has_single {
+            return vec![layout.single];
         }
     }
     Vec::new()

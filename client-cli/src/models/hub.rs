@@ -20,9 +20,10 @@ pub use retry::RetryPolicy;
 
 /// The default hub.
 pub(crate) const DEFAULT_HUB: &str = "https://huggingface.co";
-/// Maximum redirects per request; a hub redirects to its storage once or twice.
+/// Maximum redirects per request. Not tuned: a hub redirects to its storage once or twice.
 const MAX_REDIRECTS: usize = 8;
-/// Maximum size of a listing in bytes, against a hub that sends without end.
+/// Maximum size of a listing in bytes, against a hub that sends without end. Not tuned: some
+/// hundred bytes a file are usual.
 const LONGEST_LISTING: usize = 16 << 20;
 
 /// Address, credentials and retries for a hub.
@@ -96,6 +97,7 @@ impl Hub {
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none())
             .ok_or_else(|| anyhow::anyhow!("invalid hub address: expected http://HOST or https://HOST"))?;
         let credentials = Credentials::choose(&address, options.token.as_ref())?;
+        // From here on no message can show the password. Neither call fails for http.
         let _ = (address.set_username(""), address.set_password(None));
         observatory_client::install_crypto_provider();
         let client = match builder(options).build() {
@@ -164,6 +166,7 @@ impl Hub {
     fn url(&self, before: &[&str], name: &str, after: &[&str]) -> Url {
         let mut url = self.address.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
+            // Segments are percent-encoded, so that no name changes the path.
             segments.pop_if_empty().extend(before).extend(name.split('/')).extend(after);
         }
         url
@@ -225,6 +228,7 @@ fn builder(options: &HubOptions) -> ClientBuilder {
     let builder = Client::builder()
         .user_agent(concat!("observatory/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
+        // The storage need not know the path on the hub.
         .referer(false)
         .no_gzip()
         .no_brotli()
@@ -249,6 +253,7 @@ impl Credentials {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
                 anyhow::anyhow!("the hub token contains characters that are not allowed in a header")
             })?;
+            // Keeps the token out of debug output.
             value.set_sensitive(true);
             return Ok(Self::Token(value));
         }
@@ -314,6 +319,7 @@ impl FileInfo {
     fn read(&mut self, headers: &HeaderMap, own: bool) {
         // The ETag of the storage that a redirect leads to need not be a digest.
         let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag").filter(|_| own));
+        // What the hub itself said comes before what its storage says.
         self.digest = self.digest.take().or_else(|| PublishedDigest::of_etag(&etag?));
         self.size = self.size.or_else(|| text(headers, "x-linked-size")?.parse().ok());
     }
@@ -346,6 +352,7 @@ fn refusal(response: &Response, host: String, what: &str) -> HubError {
     let headers = response.headers();
     let said = text(headers, "x-error-message").map(|said| format!(": {}", clean(&said))).unwrap_or_default();
     let code = text(headers, "x-error-code").unwrap_or_default();
+    // Hugging Face answers 401 for what does not exist, and tells the reason in this header.
     let absent = ["RepoNotFound", "RevisionNotFound", "EntryNotFound"].contains(&code.as_str());
     let what = what.to_owned();
     match status {

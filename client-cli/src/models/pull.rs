@@ -21,7 +21,7 @@ use super::{check_folder, check_name, install};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
 
-/// Default branch.
+/// Default branch of repositories on the hub.
 const DEFAULT_REVISION: &str = "main";
 
 /// Request for a model.
@@ -129,6 +129,7 @@ fn up_to_date(store: &Path, request: &Request, commit: &str) -> anyhow::Result<O
         record.source == Source::Hub
             && record.revision.as_deref() == Some(commit)
             && request.finds_its_file(record)
+            // Sizes only: reading gigabytes each time is for `models verify`.
             && record.looks_whole(&path)
     });
     Ok(here.map(|record| summary(name, path, Some(record))))
@@ -165,10 +166,10 @@ fn offline(store: &Path, request: &Request) -> anyhow::Result<Pulled> {
 }
 
 fn check_revision(revision: &str) -> anyhow::Result<()> {
-    let fit = |char: char| char.is_ascii_alphanumeric() || "-_./+".contains(char);
+    // It becomes a part of URLs; git forbids `..` in the names of branches, too.
     let good = !revision.is_empty()
         && revision.len() <= 250
-        && revision.chars().all(fit)
+        && revision.chars().all(|char| char.is_ascii_alphanumeric() || "-_./+".contains(char))
         && !revision.starts_with(['-', '/'])
         && !revision.contains("..");
     ensure!(good, "invalid revision `{revision}`: expected a branch, tag or commit");
@@ -270,7 +271,6 @@ impl Pull<'_> {
             whole.push(self.fetch(file).await.with_context(|| format!("cannot pull {name}"))?);
         }
         self.meter.clear();
-        let model = self.work.empty_model()?;
         let record = Record {
             source: Source::Hub,
             origin: self.hub.address(),
@@ -279,6 +279,14 @@ impl Pull<'_> {
             recorded_at: Utc::now(),
             files: whole.iter().map(|file| file.record.clone()).collect(),
         };
+        // The record last: without one a folder is not taken for a pulled model.
+        record.write(&self.assemble(whole)?)?;
+        Ok(record)
+    }
+
+    /// Moves the verified files to their names in a model; returns its folder.
+    fn assemble(&self, whole: Vec<VerifiedFile>) -> anyhow::Result<PathBuf> {
+        let model = self.work.empty_model()?;
         for file in whole {
             let to = model.join(&file.record.path);
             let moved = fs::create_dir_all(to.parent().unwrap_or(&model))
@@ -286,8 +294,7 @@ impl Pull<'_> {
             moved.with_context(|| format!("cannot write {}", to.display()))?;
         }
         check_index(&model)?;
-        record.write(&model)?;
-        Ok(record)
+        Ok(model)
     }
 
     /// Moves the assembled model into the store.
@@ -312,8 +319,8 @@ impl Pull<'_> {
             let (from, to) = (target.join(&file.path), self.work.partial(&file.path, digest));
             // A shorter file would be appended to through the link, which would damage the stored
             // model.
-            let check_intact = || fs::metadata(&from).is_ok_and(|found| found.len() == size);
-            if same && !to.exists() && check_intact() && fs::hard_link(&from, &to).is_err() {
+            let is_whole = fs::metadata(&from).is_ok_and(|found| found.len() == size);
+            if same && is_whole && !to.exists() && fs::hard_link(&from, &to).is_err() {
                 fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
             }
         }
@@ -369,7 +376,7 @@ impl Pull<'_> {
             }
             StatusCode::PARTIAL_CONTENT => {
                 let problem = format!("sent {} from byte {} instead of {from}", file.path, opened.start);
-                Err(Fault::Fatal(self.hub.protocol_error(problem).into()))
+                Err(self.violation(problem))
             }
             _ => self.receive(file, opened, digest, 0).await,
         }
@@ -381,23 +388,26 @@ impl Pull<'_> {
 
     /// The digest according to listing and response, which must not disagree.
     fn digest(&self, file: &ListedFile, opened: &FileResponse) -> Result<PublishedDigest, Fault> {
-        let protocol_error = |problem: String| Err(Fault::Fatal(self.hub.protocol_error(problem).into()));
-        match (&file.digest, &opened.digest) {
+        let problem = match (&file.digest, &opened.digest) {
             (Some(PublishedDigest::Sha256(listed)), Some(PublishedDigest::Sha256(sent)))
                 if listed != sent =>
             {
-                protocol_error(format!("lists {} with sha256 {listed}, but sent {sent}", file.path))
+                format!("lists {} with sha256 {listed}, but sent {sent}", file.path)
             }
             (Some(PublishedDigest::GitBlob(listed)), Some(PublishedDigest::GitBlob(sent)))
                 if listed != sent =>
             {
-                protocol_error(format!("lists {} with git blob sha1 {listed}, but sent {sent}", file.path))
+                format!("lists {} with git blob sha1 {listed}, but sent {sent}", file.path)
             }
-            (Some(digest), _) | (None, Some(digest)) => Ok(digest.clone()),
-            (None, None) => {
-                protocol_error(format!("gives no checksum of {}, which cannot be verified", file.path))
-            }
-        }
+            (Some(digest), _) | (None, Some(digest)) => return Ok(digest.clone()),
+            (None, None) => format!("gives no checksum of {}, which cannot be verified", file.path),
+        };
+        Err(self.violation(problem))
+    }
+
+    /// The hub broke the rules of its own interface; it will break them again.
+    fn violation(&self, problem: String) -> Fault {
+        Fault::Fatal(self.hub.protocol_error(problem).into())
     }
 
     /// Appends the body to the first `from` bytes, then verifies the file.
@@ -420,14 +430,13 @@ impl Pull<'_> {
             let chunk = chunk.as_ref();
             len += chunk.len() as u64;
             if size.is_some_and(|size| len > size) {
-                return Err(Fault::Fatal(
-                    self.hub.protocol_error(format!("sent more bytes of {} than its size", file.path)).into(),
-                ));
+                return Err(self.violation(format!("sent more bytes of {} than its size", file.path)));
             }
             written
                 .write_all(chunk)
                 .with_context(cannot)
                 .hint("free some space and pull again; what was downloaded so far is kept")?;
+            // Also if the attempt fails later: it has made progress, which resets the retries.
             self.received += chunk.len() as u64;
             self.meter.advance(chunk.len() as u64);
         }
@@ -447,10 +456,12 @@ impl Pull<'_> {
         resumed: bool,
     ) -> Result<VerifiedFile, Fault> {
         let path = partial.path.clone();
+        // Hashing takes seconds, in which the runtime would stand still.
         let sums =
             tokio::task::spawn_blocking(move || Digests::of(&path)).await.map_err(anyhow::Error::from)??;
         let (kind, own, right) = sums.compare(&partial.digest);
         if !right {
+            // The next attempt would resume it, and fail again.
             let _ = fs::remove_file(&partial.path);
             let says = partial.digest.hex();
             let error = anyhow::anyhow!("{}: expected {kind} {says}, got {own}", file.path);

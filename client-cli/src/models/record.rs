@@ -15,7 +15,7 @@ use sha2::Digest as _;
 /// File name of the record.
 pub(super) const RECORD: &str = ".observatory.json";
 
-/// How a model got into the store.
+/// Way in which a model got into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -30,7 +30,7 @@ pub enum Source {
 /// Origin of a stored model, and the digests of its files at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// How the model got into the store.
+    /// Way in which the model got into the store.
     pub source: Source,
     /// Address of the hub without credentials, or name of the folder or package.
     pub origin: String,
@@ -40,7 +40,7 @@ pub struct Record {
     /// Commit of the hub or version of the package; a folder has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// When it was recorded.
+    /// Time of the record.
     pub recorded_at: DateTime<Utc>,
     /// The files, by path.
     pub files: Vec<FileRecord>,
@@ -60,7 +60,7 @@ pub struct FileRecord {
     pub git_blob: Option<String>,
 }
 
-/// How a file differs from its record.
+/// Difference between a file and its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Damage {
@@ -163,6 +163,7 @@ fn files_below(root: &Path, inner: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let name = entry?.file_name();
         let path = inner.join(&name);
+        // The record itself, and bookkeeping of other tools.
         if name.to_string_lossy().starts_with('.') {
             continue;
         }
@@ -230,6 +231,7 @@ impl Digests {
     fn read(path: &Path) -> anyhow::Result<Self> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
+        // Both in one pass: a hub publishes either, and gigabytes are read slowly.
         let mut sha256 = sha2::Sha256::new();
         // Git hashes the size before the content, so it has to be known first.
         let mut git_blob = sha1::Sha1::new_with_prefix(format!("blob {size}\0"));

@@ -6,6 +6,7 @@
 //! processes could hold the lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -41,6 +42,7 @@ impl ModelLock {
         create_dir(&store.join(FOLDER), 0o755).with_context(cannot).hint(STORE_HINT)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.with_context(cannot).hint(STORE_HINT)?;
+        // Tried first, only to say why it takes long.
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -100,6 +102,7 @@ impl WorkingFolder {
             let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let hex = name.strip_prefix(&before).and_then(|rest| rest.strip_suffix(PARTIAL));
             let Some(of) = hex.and_then(PublishedDigest::of_hex) else { continue };
+            // Another version of the file, which no pull will ask for again.
             if digest.is_some_and(|digest| *digest != of) {
                 fs::remove_file(&entry).with_context(|| format!("cannot delete {}", entry.display()))?;
                 continue;
@@ -126,11 +129,7 @@ impl WorkingFolder {
     /// If it cannot be created.
     pub(super) fn empty_model(&self) -> anyhow::Result<PathBuf> {
         let model = self.model();
-        let cannot = || format!("cannot create {}", model.display());
-        if model.exists() {
-            fs::remove_dir_all(&model).with_context(cannot)?;
-        }
-        fs::create_dir(&model).with_context(cannot)?;
+        recreate(&model).with_context(|| format!("cannot create {}", model.display()))?;
         Ok(model)
     }
 
@@ -144,6 +143,14 @@ impl WorkingFolder {
         let entries = entries.with_context(|| format!("cannot read {}", self.folder.display()))?;
         Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
     }
+}
+
+/// Creates a folder, in the place of one that an interrupted pull left.
+fn recreate(folder: &Path) -> io::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir(folder)
 }
 
 /// Flattens a path to a file name. Names rarely contain two hyphens in a row, and a clash would

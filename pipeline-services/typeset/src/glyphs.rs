@@ -30,6 +30,7 @@ impl Printer<'_> {
         let mut open = vec![data];
         while let Some(value) = open.pop() {
             match value {
+                // Nearly all strings are printable ASCII and stay as they are.
                 Value::String(text) if !text.is_ascii() || text.contains(|c: char| c.is_control()) => {
                     *text = self.printable(text);
                 }
@@ -45,6 +46,7 @@ impl Printer<'_> {
         let mut out = String::with_capacity(text.len());
         let mut replaced = false;
         for c in text.chars() {
+            // Most fonts have no glyph for them, but nothing is missing when they are left out.
             if is_invisible(c) {
                 continue;
             }
@@ -68,6 +70,7 @@ impl Printer<'_> {
 
     fn has_glyph(&mut self, c: char) -> bool {
         let fonts = self.fonts;
+        // The built-in fonts have all of these; for others each font has to be searched.
         c.is_ascii()
             || *self
                 .known

@@ -10,7 +10,7 @@
 //! | `glyphs` | text that the fonts at hand can show |
 //! | `depth` | how full a page is ([`FOOT`]) |
 //!
-//! What it promises:
+//! Promises:
 //!
 //! - A template reaches nothing else: no network, no package, no clock, no file outside its own
 //!   directory and the assets.
@@ -64,10 +64,12 @@ impl Template {
 
     fn load(&self) -> Result<(String, Option<PathBuf>), TypesetError> {
         match self {
+            // A built-in template imports nothing, so it gets no directory.
             Self::Builtin(_) => Ok((REPORT_TEMPLATE.to_owned(), None)),
             Self::File(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|source| TypesetError::Read { path: path.clone(), source })?;
+                // A bare file name has an empty parent.
                 let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 Ok((text, Some(folder.to_owned())))
             }
@@ -108,14 +110,14 @@ pub struct Typeset {
     pub pdf: Vec<u8>,
     /// Its number of pages.
     pub pages: usize,
-    /// How far down each page its content reaches, as a share of the page's height; what stands in
-    /// the lowest [`FOOT`] of a page is no content.
+    /// Lowest point of the content of each page, as a share of the page's height; what is in the
+    /// lowest [`FOOT`] of a page is not content.
     pub depths: Vec<f64>,
     /// Warnings of the typesetter, one message each.
     pub warnings: Vec<String>,
 }
 
-/// Why no document came out.
+/// Reason why no document came out.
 #[derive(Debug)]
 pub enum TypesetError {
     /// A file could not be read.
@@ -175,19 +177,22 @@ pub fn typeset(job: &Job) -> Result<Typeset, TypesetError> {
             world.missing_glyphs
         ));
     }
-    let failed = |errors: &[SourceDiagnostic]| {
-        TypesetError::Template(errors.iter().map(|e| describe(&world, e)).collect())
-    };
-    let document = compiled.output.map_err(|errors| failed(&errors))?;
+    let document = compiled.output.map_err(|errors| template_error(&world, &errors))?;
+    // No time stamp, which would make each file different: the template sets the date.
     let options = PdfOptions { standards, ..PdfOptions::default() };
-    let pdf = typst_pdf::pdf(&document, &options).map_err(|errors| failed(&errors))?;
+    let pdf = typst_pdf::pdf(&document, &options).map_err(|errors| template_error(&world, &errors))?;
     let depths = document.pages().iter().map(|page| depth::depth(&page.frame)).collect();
     Ok(Typeset { pdf, pages: document.pages().len(), depths, warnings })
+}
+
+fn template_error(world: &FileWorld, errors: &[SourceDiagnostic]) -> TypesetError {
+    TypesetError::Template(errors.iter().map(|error| describe(world, error)).collect())
 }
 
 fn standards(names: &[String]) -> Result<PdfStandards, TypesetError> {
     let mut list = Vec::with_capacity(names.len());
     for name in names {
+        // typst deserializes these names but has no parser for them.
         let quoted = serde_json::Value::String(name.clone());
         let standard = serde_json::from_value::<PdfStandard>(quoted).map_err(|_| {
             TypesetError::Standard(format!("unknown PDF standard `{name}` (such as 1.7, a-2a, ua-1)"))

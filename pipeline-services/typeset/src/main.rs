@@ -58,6 +58,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         standards: arguments.standards.clone(),
     };
     let typeset = typeset(&job)?;
+    // Not fatal: a report with one odd character is better than none.
     for warning in &typeset.warnings {
         let _ = writeln!(std::io::stderr(), "typeset: {warning}");
     }
@@ -73,6 +74,7 @@ fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     set_mode_of_a_new_file(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
+    // The rename is durable only once the directory is synced.
     std::fs::File::open(folder)?.sync_all()?;
     Ok(())
 }

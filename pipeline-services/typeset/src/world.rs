@@ -4,6 +4,7 @@
 //! no packages, no clock. The same inputs give the same bytes.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +19,9 @@ use typst::{Library, LibraryExt, World, WorldExt};
 use crate::TypesetError;
 use crate::glyphs::make_printable;
 
+/// Path of the data as a template names it, without the slash in front.
 const DATA_PATH: &str = "report.json";
+/// Beginning of the paths of assets as a template names them.
 const ASSETS_PREFIX: &str = "assets/";
 
 /// Parts of a [`FileWorld`].
@@ -62,6 +65,7 @@ impl FileWorld {
             fonts.extend(load_fonts(folder)?);
         }
         let mut data = inputs.data;
+        // Only now: what can be printed depends on the fonts.
         let missing_glyphs = make_printable(&mut data, &fonts);
         Ok(Self {
             library: LazyHash::new(Library::builder().build()),
@@ -103,10 +107,12 @@ impl FileWorld {
             return Ok(self.data.clone());
         }
         let (root, inside) = match path.strip_prefix(ASSETS_PREFIX) {
+            // Without a directory of assets the name is free for the template's own.
             Some(rest) if self.assets.is_some() => (self.assets.as_deref(), rest),
             _ => (self.folder.as_deref(), path),
         };
         let root = root.ok_or_else(|| FileError::NotFound(PathBuf::from(path)))?;
+        // Refuses what would lead out of the root.
         let inside = VirtualPath::new(inside).map_err(|_| FileError::AccessDenied)?;
         let full = inside.realize(root)?;
         std::fs::read(&full).map(Bytes::new).map_err(|e| FileError::from_io(e, &full))
@@ -153,10 +159,9 @@ impl World for FileWorld {
 }
 
 fn load_fonts(folder: &Path) -> Result<Vec<Font>, TypesetError> {
-    let fail = |path: &Path, source| TypesetError::Read { path: path.to_owned(), source };
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| fail(folder, e))? {
-        let path = entry.map_err(|e| fail(folder, e))?.path();
+    for entry in std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
+        let path = entry.map_err(|error| unreadable(folder, error))?.path();
         let extension = path.extension().map(|e| e.to_ascii_lowercase());
         if extension.is_some_and(|e| e == "ttf" || e == "otf") {
             files.push(path);
@@ -166,8 +171,12 @@ fn load_fonts(folder: &Path) -> Result<Vec<Font>, TypesetError> {
     files.sort();
     let mut fonts = Vec::new();
     for path in files {
-        let bytes = std::fs::read(&path).map_err(|e| fail(&path, e))?;
+        let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, error))?;
         fonts.extend(Font::iter(Bytes::new(bytes)));
     }
     Ok(fonts)
+}
+
+fn unreadable(path: &Path, source: io::Error) -> TypesetError {
+    TypesetError::Read { path: path.to_owned(), source }
 }

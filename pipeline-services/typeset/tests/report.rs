@@ -19,7 +19,7 @@ fn document() -> Value {
     document
 }
 
-/// What the pipeline hands a template, without charts.
+/// Data as the pipeline gives it to a template, without charts.
 fn data(document: Value) -> Value {
     let words: Value = serde_json::from_str(include_str!("../../reports/words.json")).unwrap();
     let language = document["language"].as_str().unwrap();
@@ -162,7 +162,7 @@ fn depths_are_measured() {
     );
 }
 
-/// What a reader copies is what stands in the data: no invisible spaces, no hyphen that the layout
+/// A reader copies the text of the data as it is: no invisible spaces, no hyphen that the layout
 /// put in.
 #[test]
 fn long_names_are_cut_without_a_trace() {

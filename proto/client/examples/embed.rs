@@ -1,5 +1,5 @@
-//! How alike some texts are: asks an inference server for their vectors and prints the cosine of
-//! each pair.
+//! The similarity of some texts: asks an inference server for their vectors and prints the cosine
+//! of each pair.
 //!
 //! ```sh
 //! inference-server --models-dir MODELS --listen 127.0.0.1:50051      # in another terminal

@@ -7,7 +7,7 @@
 //! | limits and intervals of the transport | [`Server::tuned`] |
 //! | connect; the connection shows the token with every call | [`Connection`] |
 //!
-//! What it promises:
+//! Promises:
 //!
 //! - Errors name the flag at fault, and nothing has been sent by then.
 //! - The files may be replaced while the program runs: certificates are read again for every
@@ -170,6 +170,7 @@ macro_rules! credentials {
             #[arg(skip = $flags)]
             pub flags: Flags,
             /// Bearer token.
+            // Global, as are the others, so that the flags may also follow a subcommand.
             #[arg(
                 id = concat!($prefix, "-token"),
                 long = concat!($prefix, "-token"),
@@ -318,9 +319,9 @@ impl Credentials {
     /// Names the invalid flag. Nothing has been sent then.
     pub fn server(&self, address: &str) -> Result<Server, Error> {
         let whole = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        let bad = || Error::Address(address.to_owned());
-        let uri: Uri = whole.parse().map_err(|_| bad())?;
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(bad)?.to_owned();
+        let uri: Uri = whole.parse().map_err(|_| bad_address(address))?;
+        let host = uri.host().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(|| bad_address(address))?.to_owned();
         let flags = self.flags;
         let bearer = token::bearer(flags, self.token.as_ref(), self.token_file.as_deref())?;
         let files = tls::Files {
@@ -334,25 +335,32 @@ impl Credentials {
         };
         match uri.scheme_str() {
             Some("https") => {
+                // Only to check the files now: they are read again for each connection.
                 files.config()?;
-                let dial = tls::Dial::new(files, &host, uri.port_u16()).ok_or_else(bad)?;
+                let dial =
+                    tls::Dial::new(files, &host, uri.port_u16()).ok_or_else(|| bad_address(address))?;
                 // The connector encrypts by itself, so the transport must not: it sees an http URL
                 // and uses the real one only for the requests.
                 let plain = Uri::builder().scheme("http").authority(dial.authority()).path_and_query("/");
-                let endpoint = Endpoint::from(plain.build().map_err(|_| bad())?).origin(uri);
+                let endpoint = Endpoint::from(plain.build().map_err(|_| bad_address(address))?).origin(uri);
                 Ok(Server { endpoint, dial: Some(dial), bearer })
             }
             Some("http") if files.any() => Err(Error::NotEncrypted { flags, address: address.to_owned() }),
+            // Nobody else listens on the loopback interface.
             Some("http") if bearer.has_token() && !self.plaintext_token && !is_loopback(&host) => {
                 Err(Error::Exposed { flags, host })
             }
             Some("http") => Ok(Server { endpoint: Endpoint::from(uri), dial: None, bearer }),
-            _ => Err(bad()),
+            _ => Err(bad_address(address)),
         }
     }
 }
 
-/// Tells whether a host is this machine.
+fn bad_address(address: &str) -> Error {
+    Error::Address(address.to_owned())
+}
+
+/// Returns true if a host is this machine.
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost")

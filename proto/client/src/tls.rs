@@ -20,7 +20,7 @@ use tower::Service;
 
 use crate::{Error, Flags};
 
-/// ALPN protocol of gRPC, which requires HTTP/2.
+/// ALPN protocol of gRPC, which requires HTTP/2 (RFC 9113, section 3.2).
 const PROTOCOL: &[u8] = b"h2";
 
 /// PEM files that configure TLS for a client.
@@ -35,24 +35,24 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Tells whether any file is given.
+    /// Returns true if any file is given.
     pub(crate) fn any(&self) -> bool {
         self.ca.is_some() || self.identity.is_some()
     }
 
     /// Reads the files and builds the TLS configuration.
     pub(crate) fn config(&self) -> Result<ClientConfig, Error> {
-        let unusable = |flags: String| move |source| Error::Unusable { flags, source };
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(unusable(self.flags.of("ca")))?
+            .map_err(|source| Error::Unusable { flags: self.flags.of("ca"), source })?
             .with_root_certificates(self.roots()?);
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let chain = certificates(&self.flags.of("cert"), certificate)?;
                 let key = private_key(&self.flags.of("key"), key)?;
-                builder.with_client_auth_cert(chain, key).map_err(unusable(self.flags.pair()))?
+                let built = builder.with_client_auth_cert(chain, key);
+                built.map_err(|source| Error::Unusable { flags: self.flags.pair(), source })?
             }
         };
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
@@ -65,11 +65,12 @@ impl Files {
             Some(file) => {
                 let flag = self.flags.of("ca");
                 for certificate in certificates(&flag, file)? {
-                    let unusable = |source| Error::Unusable { flags: flag.clone(), source };
-                    roots.add(certificate).map_err(unusable)?;
+                    let added = roots.add(certificate);
+                    added.map_err(|source| Error::Unusable { flags: flag.clone(), source })?;
                 }
             }
             None => {
+                // A machine may have certificates that rustls cannot parse; the others are enough.
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
@@ -144,9 +145,11 @@ impl Dial {
         // The files are few and small, and read once per connection: not worth a thread.
         let connector = TlsConnector::from(Arc::new(self.files.config()?));
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        // Calls are small messages, which would be held back to be sent together.
         stream.set_nodelay(true)?;
         let handshake = connector.connect(self.name.clone(), stream).await;
         let stream = handshake.map_err(|cause| HandshakeError { advice: self.advice(&cause), cause })?;
+        // A web server without HTTP/2 would otherwise only look like a lost connection.
         if stream.get_ref().1.alpn_protocol() != Some(PROTOCOL) {
             return Err(NO_GRPC.into());
         }
@@ -173,6 +176,7 @@ impl Dial {
             Some(TlsError::InvalidCertificate(_)) => {
                 format!("the server certificate is not valid for {}", self.host)
             }
+            // What a server without TLS sends back is plain text.
             Some(TlsError::InvalidMessage(_)) => {
                 "the server does not use TLS; use an http:// address".to_owned()
             }
@@ -186,6 +190,7 @@ impl Dial {
     }
 }
 
+/// The server completed the handshake without the protocol of gRPC.
 const NO_GRPC: &str = "the server uses TLS but does not offer gRPC at this address";
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -223,6 +228,15 @@ impl Wanted {
     }
 }
 
+/// Alerts about a certificate that the server does not accept, by the names of rustls (RFC 8446,
+/// section 6.2).
+const REJECTIONS: [&str; 5] =
+    ["UnknownCA", "BadCertificate", "DecryptError", "CertificateUnknown", "CertificateExpired"];
+
+fn has_alert(said: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| said.contains(&format!("fatal alert: {name}")))
+}
+
 /// Detects that a server closed the connection over the client certificate. In TLS 1.3 the server
 /// verifies it only after the handshake, so the first call fails, with the TLS alert deep among its
 /// causes.
@@ -231,17 +245,10 @@ pub fn wanted(error: &(dyn StdError + 'static)) -> Option<Wanted> {
     while let Some(error) = cause {
         // HTTP/2 keeps only the text of the alert, not its type.
         let said = error.to_string();
-        let alerts = |names: &[&str]| names.iter().any(|name| said.contains(&format!("fatal alert: {name}")));
-        if alerts(&["CertificateRequired"]) {
+        if has_alert(&said, &["CertificateRequired"]) {
             return Some(Wanted::Certificate);
         }
-        if alerts(&[
-            "UnknownCA",
-            "BadCertificate",
-            "DecryptError",
-            "CertificateUnknown",
-            "CertificateExpired",
-        ]) {
+        if has_alert(&said, &REJECTIONS) {
             return Some(Wanted::Other);
         }
         cause = error.source();

@@ -23,7 +23,7 @@ enum Token {
 }
 
 impl Bearer {
-    /// Tells whether there is a token to send.
+    /// Returns true if there is a token to send.
     pub(crate) fn has_token(&self) -> bool {
         !matches!(self.0, Token::None)
     }
@@ -57,20 +57,20 @@ pub(crate) fn bearer(flags: Flags, token: Option<&Secret>, file: Option<&Path>) 
     match (token, file) {
         (Some(_), Some(_)) => Err(Error::TwoTokens(flags)),
         (Some(token), None) => Ok(Bearer(Token::Fixed(header(token)?))),
+        // Read once, so that a wrong path is found before the first call.
         (None, Some(file)) => read(flags, file).map(|_| Bearer(Token::File(flags, file.to_owned()))),
         (None, None) => Ok(Bearer(Token::None)),
     }
 }
 
 fn read(flags: Flags, file: &Path) -> Result<MetadataValue<Ascii>, Error> {
-    let flag = || flags.of("token-file");
     let text = std::fs::read_to_string(file).map_err(|source| Error::Unreadable {
-        flag: flag(),
+        flag: flags.of("token-file"),
         file: file.to_owned(),
         source,
     })?;
     match text.trim() {
-        "" => Err(Error::EmptyToken { flag: flag(), file: file.to_owned() }),
+        "" => Err(Error::EmptyToken { flag: flags.of("token-file"), file: file.to_owned() }),
         token => header(token),
     }
 }

@@ -18,7 +18,7 @@ use crate::tls::Peer;
 use crate::watched::Watched;
 
 /// Longest retry delay reported to a client over its quota. A request far over the quota would
-/// otherwise yield days, which is no help to a caller.
+/// otherwise yield days, which is no help to a caller. Not tuned.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 /// Permissions of a client in a server's clients file, and its quota.
@@ -130,6 +130,7 @@ impl Quota {
 
     fn at(&self, now: Instant) -> std::sync::MutexGuard<'_, (f64, Instant)> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have been here with a later time.
         let filled = now.saturating_duration_since(left.1).as_secs_f64() * self.per_second();
         *left = ((left.0 + filled).min(f64::from(self.per_minute)), now.max(left.1));
         left
@@ -138,6 +139,7 @@ impl Quota {
     fn wait(&self, now: Instant) -> Option<Duration> {
         let left = self.at(now).0;
         let seconds = (1.0 - left) / self.per_second();
+        // One unit is enough for a request of any size, which may overdraw the quota.
         (left < 1.0).then(|| Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64())))
     }
 
@@ -154,7 +156,16 @@ struct Clients<G> {
 }
 
 impl<G: Grants> Clients<G> {
+    fn watched(file: &Path) -> Result<Arc<Watched<Self>>> {
+        let shown = PathBuf::from(file);
+        Watched::new(vec![file.to_owned()], move |contents| {
+            let text = std::str::from_utf8(&contents[0]).context("not UTF-8");
+            text.and_then(Self::parse).with_context(|| format!("--clients-file {}", shown.display()))
+        })
+    }
+
     fn parse(text: &str) -> Result<Self> {
+        // Sorted, so that of several faults always the same one is reported.
         let entries: BTreeMap<String, toml::Table> = toml::from_str(text)?;
         ensure!(!entries.is_empty(), "no clients in the file");
         let mut clients = Self { by_token: HashMap::new(), by_certificate: HashMap::new() };
@@ -167,6 +178,7 @@ impl<G: Grants> Clients<G> {
     fn add(&mut self, name: &str, mut entry: toml::Table) -> Result<()> {
         let place = || format!("[{name}]");
         let mut keys = toml::Table::new();
+        // Taken out before the rest is read: grants may refuse members that they do not know.
         for key in ["token_sha256", "certificate_sha256"] {
             keys.extend(entry.remove(key).map(|value| (key.to_owned(), value)));
         }
@@ -225,15 +237,8 @@ impl<G: Grants> Access<G> {
     /// # Errors
     /// Names the file and the invalid entry.
     pub fn new(file: Option<&Path>, operator: Option<[u8; 32]>, anonymous: Option<G>) -> Result<Self> {
-        let watched = |file: &Path| {
-            let shown = PathBuf::from(file);
-            Watched::new(vec![file.to_owned()], move |contents| {
-                let text = std::str::from_utf8(&contents[0]).context("not UTF-8");
-                text.and_then(Clients::parse).with_context(|| format!("--clients-file {}", shown.display()))
-            })
-        };
         let anonymous = anonymous.map(|grants| Client::new("anonymous", grants));
-        Ok(Self { clients: file.map(watched).transpose()?, operator, anonymous })
+        Ok(Self { clients: file.map(Clients::watched).transpose()?, operator, anonymous })
     }
 
     /// Starts watching the file for changes.
@@ -257,6 +262,7 @@ impl<G: Grants> Access<G> {
     fn identify(&self, token: Option<&str>, peer: &Peer) -> Result<Arc<Client<G>>, Unknown> {
         // Comparing digests leaks no timing information about the tokens.
         let digest = token.map(|token| <[u8; 32]>::from(Sha256::digest(token)));
+        // Before the file: a mistake in it must not lock out the operator, who could repair it.
         if digest.is_some() && digest == self.operator {
             return Ok(Client::new("admin", G::all()));
         }
@@ -268,9 +274,13 @@ impl<G: Grants> Access<G> {
                 None => clients.by_certificate.get(peer.certificate.as_ref()?.as_slice()).cloned(),
             }
         });
+        found.or_else(|| self.anonymous(given)).ok_or(Unknown { given })
+    }
+
+    /// The client for a caller that no credentials identify; `given` says that it presented some.
+    fn anonymous(&self, given: bool) -> Option<Arc<Client<G>>> {
         // Wrong credentials never count as none where a clients file says who may call.
-        let stranger = || self.anonymous.clone().filter(|_| !given || self.clients.is_none());
-        found.or_else(stranger).ok_or(Unknown { given })
+        if given && self.clients.is_some() { None } else { self.anonymous.clone() }
     }
 }
 

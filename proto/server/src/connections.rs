@@ -29,18 +29,18 @@ use crate::watched::Watched;
 
 /// Length of the HTTP/2 connection preface (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
-/// Pause after a failed accept, usually for lack of file descriptors; short enough that callers
-/// hardly notice, long enough not to spin.
+/// Pause after a failed accept, usually for lack of file descriptors. Not tuned: short enough that
+/// callers hardly notice, long enough not to spin.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Accepted connections queued for the server, which takes them as fast as it can; a buffer against
-/// bursts.
+/// bursts. Not tuned.
 const WAITING: usize = 64;
-/// Descriptors reserved for everything else: files, models, the runtime. A generous estimate.
+/// Descriptors reserved for everything else: files, models, the runtime. Not tuned: generous.
 const RESERVED: usize = 192;
-/// Maximum connections of the port for metrics and health: a few probes and scrapers.
+/// Maximum connections of the port for metrics and health. Not tuned: a few probes and scrapers.
 const PROBES: usize = 64;
-/// Maximum connections of other ports by default, if the limit of open files is very high. By
-/// estimate: the servers refuse calls for lack of other resources long before.
+/// Maximum connections of other ports by default, if the limit of open files is very high. Not
+/// tuned: the servers refuse calls for lack of other resources long before.
 const MOST: usize = 8_192;
 /// Assumed limit of descriptors if the system does not tell: the usual soft limit of Linux.
 const ASSUMED: usize = 1_024;
@@ -62,6 +62,8 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
+        // Not tuned: generous for a slow network, and short enough that callers who only hold
+        // connections open do not fill a port.
         let [handshake, head, body, part, answer] = [10, 20, 60, 10, 60].map(Duration::from_secs);
         Self { handshake, head, body, part, answer }
     }
@@ -87,7 +89,9 @@ impl Room {
     }
 
     fn within(limit: usize, asked: Option<usize>, ports: usize) -> anyhow::Result<Self> {
+        // Under a low limit a quarter has to do: without connections a server is useless.
         let room = limit.saturating_sub(RESERVED).max(limit / 4);
+        // An eighth at most: under a low limit callers need the room more.
         let probes = PROBES.min(room / 8).max(1);
         let most = ((room - probes.min(room)) / ports.max(1)).max(1);
         if let Some(asked) = asked {
@@ -131,6 +135,7 @@ impl Standing {
 
     /// Registers a call, in progress until the value is dropped.
     pub fn call(self: &Arc<Self>) -> CallUnderWay {
+        // Relaxed: nothing else is read on the strength of these values.
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
         CallUnderWay(Arc::clone(self))
@@ -141,7 +146,7 @@ impl Standing {
         self.evicted.cancel();
     }
 
-    /// Tells whether the connection is to close.
+    /// Returns true if the connection is to close.
     pub fn is_evicted(&self) -> bool {
         self.evicted.is_cancelled()
     }
@@ -157,6 +162,7 @@ pub struct CallUnderWay(Arc<Standing>);
 
 impl Drop for CallUnderWay {
     fn drop(&mut self) {
+        // The time first: at a count of zero the door may look at it.
         *self.0.silent_since() = Instant::now();
         self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
@@ -193,8 +199,10 @@ impl Door {
         let mut inside = self.inside();
         if inside.len() >= self.most {
             let silent = inside.iter().enumerate().filter(|(_, one)| one.calls.load(Ordering::Relaxed) == 0);
+            // `false` sorts first, so those that never sent a request go first.
             let (place, _) =
                 silent.min_by_key(|(_, one)| (one.asked.load(Ordering::Relaxed), *one.silent_since()))?;
+            // Its place is free at once, though its tasks still have to notice.
             inside.swap_remove(place).evict();
         }
         let standing = Standing::new();
@@ -212,6 +220,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Not there any more if it was evicted.
         self.door.inside().retain(|one| !Arc::ptr_eq(one, &self.standing));
     }
 }
@@ -258,6 +267,7 @@ impl Connection {
     /// Applies the time-out to the result of a write.
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
+            // The limit is on a standstill, not on the whole response.
             self.stalled = None;
             return result;
         }
@@ -283,6 +293,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // An idle connection waits in a read, so this is where it notices.
         this.stays(cx)?;
         let before = buffer.filled().len();
         let result = Pin::new(&mut this.stream).poll_read(cx, buffer);
@@ -370,6 +381,7 @@ pub fn incoming(listener: TcpListener, port: Port) -> Incoming {
                     continue;
                 }
             };
+            // Without a place the stream is dropped, which tells the caller at once.
             let Some(place) = door.enter() else {
                 tracing::warn!(peer.addr = %address, connections = port.room, "no room for a connection");
                 continue;

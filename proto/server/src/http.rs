@@ -41,6 +41,7 @@ pub async fn serve(mut incoming: Incoming, router: Router, head: Duration, close
             None => break,
         }
     }
+    // A tracker that is still open never has an end to wait for.
     tasks.close();
     tasks.wait().await;
 }
@@ -59,6 +60,7 @@ async fn serve_one(connection: Connection, router: Router, head: Duration, close
         }
     });
     let serving = http1::Builder::new()
+        // hyper has no clock of its own, and the time-out below needs one.
         .timer(TokioTimer::new())
         .header_read_timeout(head)
         .serve_connection(TokioIo::new(connection), service);

@@ -1,7 +1,7 @@
-//! How a server of the contract accepts callers: connections, TLS and client certificates, and the
-//! clients of a file with what they may do and how much of it.
+//! Admission of callers to a server of the contract: connections, TLS and client certificates, and
+//! the clients of a file with what they may do and how much of it.
 //!
-//! What a call costs and which scope it needs is each server's own.
+//! The cost of a call and the scope it needs are each server's own.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | [`http`] | HTTP/1.1 with time-outs; answers of health probes |
 //! | [`watched`] | files that are read again when they change |
 //!
-//! What it promises:
+//! Promises:
 //!
 //! - A new connection to a full port replaces the one that was silent for longest, never a call.
 //! - A faulty new certificate or clients file changes nothing; the old one stays in use.

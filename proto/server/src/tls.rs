@@ -48,6 +48,7 @@ impl Files {
     /// # Errors
     /// If a file cannot be read or parsed, or the key does not match the certificate.
     pub fn watched(&self, protocol: Protocol) -> Result<Arc<Watched<ServerConfig>>> {
+        // In the order of `contents` below.
         let files = [&self.certificate, &self.key].into_iter().chain(&self.client_ca).cloned().collect();
         let Self { certificate, key, client_ca } = self.clone();
         Watched::new(files, move |contents| {
@@ -55,6 +56,7 @@ impl Files {
                 .with_context(|| format!("--tls-cert {}", certificate.display()))?;
             let key = PrivateKeyDer::from_pem_slice(&contents[1])
                 .with_context(|| format!("--tls-key {}: no PEM private key in it", key.display()))?;
+            // A third content is there only with a third file.
             let roots = client_ca.iter().zip(contents.get(2)).next().map(|(file, content)| {
                 certificates(content).with_context(|| format!("--tls-client-ca {}", file.display()))
             });
@@ -126,6 +128,7 @@ impl Stream {
             Self::Plain(stream) => Peer { address: stream.peer_addr().ok(), certificate: None },
             Self::Tls(stream) => {
                 let (tcp, tls) = stream.get_ref();
+                // The leaf comes first; the others are its issuers.
                 let shown = tls.peer_certificates().and_then(|chain| chain.first());
                 let certificate = shown.map(|certificate| Sha256::digest(certificate.as_ref()).into());
                 Peer { address: tcp.peer_addr().ok(), certificate }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// Polling interval. Certificates and clients change rarely, and a digest of small files is cheap.
+/// Polling interval. Not tuned: certificates and clients change rarely, and a digest of small files
+/// is cheap.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 type Make<T> = dyn Fn(&[Vec<u8>]) -> Result<T> + Send + Sync;
@@ -48,7 +49,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Rebuilds the value if the files have changed since the last attempt; tells whether it did.
+    /// Rebuilds the value if the files have changed since the last attempt; returns true if it did.
     /// On failure the value stays as it was.
     ///
     /// # Errors
@@ -57,6 +58,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         let contents = read(&self.files)?;
         let digest = digest(&contents);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also for content that turns out to be bad: it is not tried again until it changes.
         if std::mem::replace(&mut *seen, digest) == digest {
             return Ok(false);
         }
@@ -108,6 +110,7 @@ fn read(files: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
 fn digest(contents: &[Vec<u8>]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for content in contents {
+        // Otherwise bytes could move from one file to the next unnoticed.
         hash.update((content.len() as u64).to_le_bytes());
         hash.update(content);
     }

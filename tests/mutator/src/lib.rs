@@ -14,13 +14,14 @@ use std::{
 /// Environment variable with the one seed to try.
 pub const SEED: &str = "OBSERVATORY_SEED";
 
-/// Inputs made for one check at most.
+/// Inputs made for one check at most. Not tuned: a small parser reads them in well under a second.
 const ROUNDS: u64 = 3_000;
 
-/// Time after which no further input is made.
+/// Time after which no further input is made, as CONTRIBUTING.md ("Damaged inputs") promises.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Bytes that an input may be longer than the longest of the corpus.
+/// Bytes that an input may be longer than the longest of the corpus. Not tuned: deep nesting and
+/// long lines fit, and time that grows with the square of the length still shows.
 const GROWTH: usize = 4 * 1024;
 
 /// Pieces that parsers of ours stumble over: ends of things that never began, things that never
@@ -111,6 +112,7 @@ impl Mutator {
         let most = corpus.iter().map(Vec::len).max().unwrap_or(0) + GROWTH;
         let at = self.below(corpus.len());
         let mut input = corpus.get(at).cloned().unwrap_or_default();
+        // Several, because a checksum or a length hides a single damage.
         for _ in 0..=self.below(8) {
             self.damage(&mut input, corpus);
             input.truncate(most);
@@ -134,6 +136,7 @@ impl Mutator {
             }
             2 => drop(input.drain(self.range(at, input.len()))),
             3 => input.truncate(at),
+            // Twice as often as any other damage: pieces reach deeper than changed bytes.
             4 | 5 => {
                 let piece = PIECES[self.below(PIECES.len())].as_bytes();
                 input.splice(at..at, piece.iter().copied());
@@ -174,10 +177,10 @@ impl Mutator {
 
     /// Another number in the place of one.
     fn number(&mut self, input: &mut Vec<u8>, at: usize) {
-        let is_digit = |byte: &u8| byte.is_ascii_digit();
-        let Some(start) = input[at..].iter().position(is_digit).map(|start| at + start) else { return };
-        let end =
-            input[start..].iter().position(|byte| !is_digit(byte)).map_or(input.len(), |end| start + end);
+        let Some(start) = input[at..].iter().position(u8::is_ascii_digit) else { return };
+        let start = at + start;
+        let digits = input[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let end = start + digits;
         let numbers = [
             "",
             "0",
@@ -199,6 +202,7 @@ impl Mutator {
 /// # Panics
 /// As `check` does, after saying which seed makes the input.
 pub fn bytes(name: &str, corpus: &[Vec<u8>], check: impl Fn(&[u8])) {
+    // First what is not damaged: a check that fails there says nothing about damage.
     corpus.iter().for_each(|input| check(input));
     let one = env::var(SEED).ok().map(|seed| seed.parse().expect("OBSERVATORY_SEED is a number"));
     let (first, rounds) = one.map_or((seed_of(name), ROUNDS), |seed| (seed, 1));
@@ -207,6 +211,7 @@ pub fn bytes(name: &str, corpus: &[Vec<u8>], check: impl Fn(&[u8])) {
         let input = Mutator::new(seed).mutate(corpus);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(&input))) {
             eprintln!("{name}: {SEED}={seed} makes this input of {} bytes: {}", input.len(), shown(&input));
+            // The test fails with its own message, behind the seed.
             resume_unwind(panic);
         }
         if Instant::now() >= end {
@@ -231,6 +236,7 @@ fn seed_of(name: &str) -> u64 {
 }
 
 fn shown(input: &[u8]) -> String {
+    // Not tuned: an input that fits a screen is shown whole.
     const MOST: usize = 2_000;
     let cut = if input.len() > MOST { " …" } else { "" };
     format!("b\"{}\"{cut}", input[..input.len().min(MOST)].escape_ascii())

@@ -63,7 +63,7 @@ enum Command {
     },
 }
 
-/// What both commands generate.
+/// The content that both commands generate.
 #[derive(Args)]
 struct Content {
     /// Seed of every choice.
@@ -163,14 +163,16 @@ fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
         let mut out = BufWriter::new(io::stdout().lock());
         return content(&mut out).and_then(|()| out.flush()).context("cannot write to the standard output");
     }
+    replace(path, content).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn replace(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let scratch = path.with_extension("tmp");
-    let write = || {
-        let mut file = BufWriter::new(File::create(&scratch)?);
-        content(&mut file)?;
-        file.into_inner()?.sync_all()?;
-        std::fs::rename(&scratch, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    let mut file = BufWriter::new(File::create(&scratch)?);
+    content(&mut file)?;
+    file.into_inner()?.sync_all()?;
+    // By a rename: a program that waits for the announcement must not read half of it.
+    std::fs::rename(&scratch, path)
 }
 
 fn announce(path: &Path, address: SocketAddr) -> Result<()> {

@@ -32,7 +32,7 @@ impl Employer {
     }
 }
 
-/// How the body is written in the page.
+/// Layout of the body in the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Layout {
@@ -51,7 +51,7 @@ pub(crate) struct Line {
     pub(crate) kind: LineKind,
 }
 
-/// What a line is in the layout with paragraphs.
+/// Kind of a line in the layout with paragraphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineKind {
     Heading,
@@ -99,7 +99,7 @@ pub(crate) struct Ad {
     pub(crate) layout: Layout,
     /// Items of the separate list of requirements; only Computrabajo has one.
     pub(crate) requirements: Vec<String>,
-    /// What the portal itself calls the skills of the advertisement.
+    /// The portal's own names of the skills of the advertisement.
     pub(crate) keywords: Vec<String>,
     pub(crate) salary: Option<String>,
     pub(crate) contract: Option<String>,
@@ -109,8 +109,8 @@ pub(crate) struct Ad {
     pub(crate) posted_at: Option<DateTime<Utc>>,
     pub(crate) skills: Vec<PlantedSkill>,
     pub(crate) personal_data: Vec<PersonalData>,
-    /// What is marked in the description of a written advertisement; an edit adds a sentence
-    /// without any skill.
+    /// The marks in the description of a written advertisement; an edit adds a sentence without any
+    /// skill.
     pub(crate) marks: Option<Marks>,
     /// Key of the advertisement of another portal with the same text.
     pub(crate) duplicate_of: Option<String>,
@@ -125,7 +125,7 @@ impl Ad {
         format!("{}:{}", self.site, self.id)
     }
 
-    /// Whether this version stands on the site in a wave.
+    /// Returns true if this version stands on the site in a wave.
     pub(crate) fn is_visible(&self, wave: u32) -> bool {
         (self.waves.0..=self.waves.1).contains(&wave)
     }

@@ -2,6 +2,8 @@
 //!
 //! Calls without the header `x-site-id` of the country get 400, as on the real portal.
 
+use std::collections::BTreeMap;
+
 use chrono::NaiveDate;
 use serde_json::{Value, json};
 
@@ -13,7 +15,8 @@ use super::{
     text::{Entities, fold, slug},
 };
 
-/// Most advertisements that a search may ask for at a time.
+/// Most advertisements that a search may ask for at a time. Not tuned: the limit of the real
+/// interface is not documented.
 const MOST_A_PAGE: usize = 100;
 
 /// Answers a request for any path of the site.
@@ -21,6 +24,7 @@ pub(crate) fn answer(request: &Request<'_>) -> Answer {
     if request.path == "/sitemap_avisos_bum.xml" {
         return sitemap(request);
     }
+    // As on the real portal, a page holds no advertisement: readers have to find the interface.
     let Some(call) = request.path.strip_prefix("/api/") else { return shell() };
     match request.site_id {
         None => return error(400, "Falta el header x-site-id"),
@@ -71,13 +75,7 @@ fn sitemap(request: &Request<'_>) -> Answer {
 }
 
 fn search(request: &Request<'_>) -> Answer {
-    let number = |name: &str, default: usize| match request.value(name) {
-        None => Ok(default),
-        Some(text) => {
-            text.parse::<usize>().map_err(|_| error(400, &format!("{name} no es un numero: {text}")))
-        }
-    };
-    let (size, page) = match (number("pageSize", PAGE_SIZE), number("page", 0)) {
+    let (size, page) = match (number(request, "pageSize", PAGE_SIZE), number(request, "page", 0)) {
         (Ok(size), Ok(page)) => (size.clamp(1, MOST_A_PAGE), if request.loops { 0 } else { page }),
         (Err(answer), _) | (_, Err(answer)) => return answer,
     };
@@ -97,6 +95,7 @@ fn search(request: &Request<'_>) -> Answer {
         found.sort_by_key(|ad| ad.id.bytes().rev().collect::<Vec<_>>());
     }
     let (ads, _) = page::page_of(&found, page + 1, size);
+    // A portal that never ends also promises more than there is.
     let total = if request.loops { found.len().max(1) * 1_000 } else { found.len() };
     let content: Vec<Value> = ads.iter().map(|ad| hit(request, ad)).collect();
     let body = json!({
@@ -110,7 +109,14 @@ fn search(request: &Request<'_>) -> Answer {
     Answer::json(200, &body)
 }
 
-/// What a search asks for: a phrase of the title and filters by facet.
+fn number(request: &Request<'_>, name: &str, default: usize) -> Result<usize, Answer> {
+    match request.value(name) {
+        None => Ok(default),
+        Some(text) => text.parse().map_err(|_| error(400, &format!("{name} no es un numero: {text}"))),
+    }
+}
+
+/// A search: a phrase of the title, and filters by facet.
 struct Query {
     phrase: String,
     filters: Vec<(String, String)>,
@@ -122,13 +128,6 @@ impl Query {
             serde_json::from_slice(request.body).map_err(|_| "El cuerpo no es JSON".to_owned())?;
         let phrase = body.get("query").map_or(Some(""), Value::as_str).ok_or("query no es un texto")?;
         let filters = body.get("filtros").and_then(Value::as_array).ok_or("Falta filtros")?;
-        let filter = |filter: &Value| {
-            let text = |name: &str| filter.get(name).and_then(Value::as_str).map(str::to_owned);
-            let (id, value) = text("id").zip(text("value")).ok_or("filtros: se espera id y value")?;
-            let known =
-                ["area", "provincia", "modalidad_trabajo", "dias_fecha_publicacion"].contains(&id.as_str());
-            if known { Ok((id, value)) } else { Err(format!("filtros: {id} no es valido")) }
-        };
         Ok(Self {
             phrase: fold(phrase.trim()),
             filters: filters.iter().map(filter).collect::<Result<_, _>>()?,
@@ -146,9 +145,21 @@ impl Query {
     }
 }
 
+fn filter(given: &Value) -> Result<(String, String), String> {
+    let (id, value) = (given["id"].as_str(), given["value"].as_str());
+    let (id, value) = id.zip(value).ok_or("filtros: se espera id y value")?;
+    if !["area", "provincia", "modalidad_trabajo", "dias_fecha_publicacion"].contains(&id) {
+        return Err(format!("filtros: {id} no es valido"));
+    }
+    Ok((id.to_owned(), value.to_owned()))
+}
+
 fn province(ad: &Ad) -> String {
-    let region = ad.location.rsplit(", ").next().unwrap_or_default();
-    format!("{}|{}", slug(ad.site.country.name()), slug(region))
+    format!("{}|{}", slug(ad.site.country.name()), slug(region(ad)))
+}
+
+fn region(ad: &Ad) -> &str {
+    ad.location.rsplit(", ").next().unwrap_or_default()
 }
 
 /// `publicacion-hoy`, `publicacion-menor-a-7-dias`, `publicacion-menor-a-1-mes`.
@@ -164,28 +175,30 @@ fn is_newer(ad: &Ad, value: &str, today: NaiveDate) -> bool {
 }
 
 fn facets(found: &[&Ad]) -> Value {
-    let facet = |name: &str, value: &dyn Fn(&Ad) -> (String, String)| {
-        let mut counts: std::collections::BTreeMap<(String, String), u64> = std::collections::BTreeMap::new();
-        for ad in found {
-            *counts.entry(value(ad)).or_default() += 1;
-        }
-        let facets: Vec<Value> = counts
-            .into_iter()
-            .enumerate()
-            .map(|(index, ((id, name), quantity))| {
-                json!({ "id": (index + 1).to_string(), "idSemantico": id, "name": name, "quantity": quantity })
-            })
-            .collect();
-        json!({ "type": name, "facets": facets })
-    };
-    let mode = |ad: &Ad| ad.mode.unwrap_or("Presencial").to_owned();
     json!([
-        facet("provincia", &|ad| {
-            (province(ad), ad.location.rsplit(", ").next().unwrap_or_default().to_owned())
+        facet(found, "provincia", |ad| (province(ad), region(ad).to_owned())),
+        facet(found, "area", |ad| (ad.area.to_owned(), ad.area.to_owned())),
+        facet(found, "modalidad_trabajo", |ad| {
+            let mode = ad.mode.unwrap_or("Presencial");
+            (slug(mode), mode.to_owned())
         }),
-        facet("area", &|ad| (ad.area.to_owned(), ad.area.to_owned())),
-        facet("modalidad_trabajo", &|ad| (slug(&mode(ad)), mode(ad))),
     ])
+}
+
+/// The values of a facet, each with its id, its name and how many advertisements have it.
+fn facet(found: &[&Ad], name: &str, value: impl Fn(&Ad) -> (String, String)) -> Value {
+    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for ad in found {
+        *counts.entry(value(ad)).or_default() += 1;
+    }
+    let facets: Vec<Value> = counts
+        .into_iter()
+        .enumerate()
+        .map(|(index, ((id, name), quantity))| {
+            json!({ "id": (index + 1).to_string(), "idSemantico": id, "name": name, "quantity": quantity })
+        })
+        .collect();
+    json!({ "type": name, "facets": facets })
 }
 
 fn shown_company(ad: &Ad) -> &str {
@@ -246,8 +259,13 @@ fn detail(request: &Request<'_>, id: &str) -> Answer {
     }
 }
 
+fn named(name: &str) -> Value {
+    json!({ "id": number_of(name), "nombre": name })
+}
+
 fn notice(request: &Request<'_>, ad: &Ad, state: &str) -> Value {
     let mut notice = hit(request, ad);
+    // A search has these as plain texts, a detail as objects or under another name.
     for flat in ["detalle", "empresa", "confidencial", "localizacion", "modalidadTrabajo", "tipoTrabajo"] {
         notice.as_object_mut().map(|fields| fields.remove(flat));
     }
@@ -259,7 +277,6 @@ fn notice(request: &Request<'_>, ad: &Ad, state: &str) -> Value {
         "denominacion": shown_company(ad),
         "confidencial": ad.employer.name().is_none(),
     });
-    let named = |name: &str| json!({ "id": number_of(name), "nombre": name });
     notice["localizacion"] = json!({ "detalle": ad.location, "pais": ad.site.country.name() });
     notice["tipoTrabajo"] = named(ad.schedule);
     notice["tipoContratacion"] = ad.contract.as_deref().map_or(Value::Null, named);

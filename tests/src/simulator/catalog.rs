@@ -17,12 +17,13 @@ use super::{
     written::{self, Written},
 };
 
-/// Oldest advertisement of the first wave, days.
+/// Oldest advertisement of the first wave, days. Not tuned: below the 30 after which portals stop
+/// counting, so that each age leads back to a day.
 const OLDEST_DAYS: usize = 25;
 /// Last wave of what is never taken down.
 const FOR_EVER: u32 = u32::MAX;
-/// Where advertisements of later waves begin to be numbered, so that they do not depend on how many
-/// came before.
+/// First number of the advertisements of each later wave, so that they do not depend on how many
+/// came before. Not tuned: above the most advertisements of a site.
 const WAVE_STRIDE: usize = 1_000_000;
 
 /// The advertisements, with all their versions.
@@ -34,12 +35,14 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Generates everything that `config` describes; equal configurations give equal catalogues.
     pub(crate) fn generate(config: &Config) -> Self {
-        let dealt = |site| (site, written::of_site(site, config.seed).into_iter());
-        let written = match config.texts {
-            Texts::Composed => HashMap::new(),
-            Texts::Written => Site::ALL.into_iter().map(dealt).collect(),
-        };
+        let mut written = HashMap::new();
+        if config.texts == Texts::Written {
+            for site in Site::ALL {
+                written.insert(site, written::of_site(site, config.seed).into_iter());
+            }
+        }
         let mut builder = Builder { config, ads: Vec::new(), ids: HashSet::new(), written };
+        // Site by site in the order of ALL: a copy needs its source to be there.
         for site in Site::ALL {
             for index in 0..config.ads_of(site) {
                 builder.add(site, index, 1);
@@ -54,6 +57,7 @@ impl Catalog {
                 }
             }
         }
+        // All versions of an id, because an edit keeps it.
         let mut by_id: HashMap<(Site, String), Vec<usize>> = HashMap::new();
         for (index, ad) in builder.ads.iter().enumerate() {
             by_id.entry((ad.site, ad.id.clone())).or_default().push(index);
@@ -61,10 +65,11 @@ impl Catalog {
         Self { ads: builder.ads, by_id }
     }
 
-    /// What stands on a site in a wave, as its listing shows it: newest first, the undated last,
-    /// and once more at the end what is listed twice.
+    /// The listing of a site in a wave: newest first, the undated last, and once more at the end
+    /// what is listed twice.
     pub(crate) fn listing(&self, site: Site, wave: u32) -> Vec<&Ad> {
         let mut ads: Vec<&Ad> = self.ads.iter().filter(|ad| ad.site == site && ad.is_visible(wave)).collect();
+        // By id as well, so that advertisements of the same minute keep their order between pages.
         ads.sort_by(|a, b| b.posted_at.cmp(&a.posted_at).then_with(|| a.id.cmp(&b.id)));
         let again: Vec<&Ad> = ads.iter().copied().filter(|ad| ad.listed_twice).collect();
         ads.extend(again);
@@ -83,13 +88,14 @@ impl Catalog {
         let first = versions.clone().next();
         match versions.find(|ad| ad.is_visible(wave)) {
             Some(ad) => Found::Open(ad),
+            // An id of a later wave must look as if it did not exist yet.
             None if first.is_some_and(|ad| ad.waves.0 > wave) => Found::Never,
             None => Found::Closed,
         }
     }
 }
 
-/// What a site knows about an id.
+/// Knowledge of a site about an id.
 pub(crate) enum Found<'a> {
     /// It stands there now.
     Open(&'a Ad),
@@ -213,6 +219,7 @@ impl Builder<'_> {
         terms(self.config, ad, rng);
         ad.listed_twice = rng.chance(self.config.shares.listed_twice);
         let oldest = if ad.waves.0 == 1 { OLDEST_DAYS } else { 1 };
+        // The smaller of two draws: portals have more young advertisements than old ones.
         let days = rng.below(oldest + 1).min(rng.below(oldest + 1));
         let posted = clock::moment_before(self.config.clock, days, ad.site.country, rng);
         ad.posted_at = (!rng.chance(self.config.shares.undated)).then_some(posted);
@@ -244,8 +251,12 @@ impl Builder<'_> {
 
     /// A random original among those that fit.
     fn source(&self, rng: &mut Rng, fits: impl Fn(&Ad) -> bool) -> Option<usize> {
-        let fitting = |index: &usize| self.ads[*index].repost_of.is_none() && fits(&self.ads[*index]);
-        let sources: Vec<usize> = (0..self.ads.len()).filter(fitting).collect();
+        let mut sources = Vec::new();
+        for (index, ad) in self.ads.iter().enumerate() {
+            if ad.repost_of.is_none() && fits(ad) {
+                sources.push(index);
+            }
+        }
         (!sources.is_empty()).then(|| *rng.pick(&sources))
     }
 
@@ -255,6 +266,7 @@ impl Builder<'_> {
             if !self.ads[index].is_visible(wave) {
                 continue;
             }
+            // A purpose of its own, so that ageing does not change the draws of new advertisements.
             let rng = &mut self.rng(self.ads[index].site, index, 0xA6E + u64::from(wave));
             if rng.chance(self.config.shares.dropped) {
                 self.ads[index].waves.1 = wave - 1;
@@ -277,6 +289,7 @@ fn edited(ad: &Ad, wave: u32, rng: &mut Rng) -> Ad {
         ..ad.clone()
     };
     let text = format!(" Actualización: se amplía la convocatoria a {} vacantes.", rng.between(2, 19));
+    // Where lines run together, only the blank separates the sentence from the one before.
     let text = if ad.layout == Layout::RunTogether { text } else { text.trim_start().to_owned() };
     next.lines.push(Line { text, kind: LineKind::Plain });
     next
@@ -314,6 +327,7 @@ fn terms(config: &Config, ad: &mut Ad, rng: &mut Rng) {
             ad.mode = Some(*rng.pick(&["Presencial", "Presencial", "Híbrido", "Remoto"]));
         }
     }
+    // Only Computrabajo tells companies with a page of their own from others.
     if let Employer::Unlinked(name) = &ad.employer
         && ad.site.portal != Portal::Computrabajo
     {

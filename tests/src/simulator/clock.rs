@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Timelike, Utc};
 
 use super::{rng::Rng, site::Country};
 
-/// Days after which the portals stop counting.
+/// Days after which the portals stop counting ("Hace más de 30 días").
 const COUNTED_DAYS: i64 = 30;
 
 /// Day of a moment in a country.
@@ -23,6 +23,7 @@ pub(crate) fn moment_before(
     rng: &mut Rng,
 ) -> DateTime<Utc> {
     let hour = now.with_timezone(&country.offset()).hour() as usize;
+    // Not more than have passed since midnight there: the day of publication must stay today.
     let hours = if hour == 0 { 0 } else { rng.between(1, hour) };
     now - chrono::Duration::hours((days * 24) as i64 + if days == 0 { hours as i64 } else { 0 })
 }

@@ -10,6 +10,7 @@ pub(crate) struct Coined {
     pub(crate) english: String,
 }
 
+/// Syllables that begin no word of Spanish, English or a lexicon of skills.
 const FIRST: [&str; 14] = [
     "zelv", "quim", "brux", "norv", "kalt", "drex", "plov", "yarn", "wend", "jusk", "vrel", "xant", "trov",
     "gwil",
@@ -17,13 +18,14 @@ const FIRST: [&str; 14] = [
 const MIDDLE: [&str; 10] = ["or", "ax", "im", "ob", "ust", "eq", "ulm", "iz", "onk", "ay"];
 const LAST: [&str; 10] = ["exa", "dril", "quor", "tium", "vane", "blik", "zora", "mond", "fyx", "gart"];
 
-/// Terms per field of work; few enough that each comes back in many advertisements.
+/// Terms per field of work. Not tuned: few enough that each comes back in many advertisements.
 const TERMS: usize = 9;
 
 /// The coined terms of one field of work.
 pub(crate) fn terms(seed: u64, area: usize) -> Vec<Coined> {
     let mut rng = Rng::new(&[seed, 0xC01, area as u64]);
     let mut coined: Vec<Coined> = Vec::with_capacity(TERMS);
+    // A term that is drawn twice is drawn again, so that the number of terms is fixed.
     while coined.len() < TERMS {
         let term = term(&mut rng);
         if !coined.contains(&term) {
@@ -37,16 +39,16 @@ fn term(rng: &mut Rng) -> Coined {
     let (first, middle, last) = (*rng.pick(&FIRST), *rng.pick(&MIDDLE), *rng.pick(&LAST));
     let (head, tail) = first.split_at(1);
     let word = format!("{}{tail}{middle}{last}", head.to_uppercase());
-    let both = |spanish: String, english: String| Coined { spanish, english };
-    match rng.below(5) {
-        0 | 1 => both(word.clone(), word),
-        2 => both(format!("método {word}"), format!("{word} method")),
-        3 => both(format!("certificación {word}"), format!("{word} certification")),
+    let (spanish, english) = match rng.below(5) {
+        0 | 1 => (word.clone(), word),
+        2 => (format!("método {word}"), format!("{word} method")),
+        3 => (format!("certificación {word}"), format!("{word} certification")),
         _ => {
             let code = format!("{}{}-{}", first.to_uppercase(), middle.to_uppercase(), rng.between(110, 989));
-            both(format!("norma {code}"), format!("{code} standard"))
+            (format!("norma {code}"), format!("{code} standard"))
         }
-    }
+    };
+    Coined { spanish, english }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{
     written::{Marks, Written},
 };
 
-/// What an advertisement says, without its identity and its dates.
+/// The text of an advertisement, without its identity and its dates.
 pub(crate) struct Content {
     /// Field of work, a word for searches.
     pub(crate) area: &'static str,
@@ -36,9 +36,8 @@ pub(crate) struct Content {
 /// around its words.
 pub(crate) fn written(config: &Config, site: Site, ad: &Written, rng: &mut Rng) -> Content {
     let cities = places::cities(site.country);
+    // A city that the text names must not differ from the one that the portal prints.
     let named = cities.iter().find(|(name, _)| ad.description.contains(name.trim_end_matches(", D.C.")));
-    let kind = |line: &str| if line.is_empty() { LineKind::Blank } else { LineKind::Plain };
-    let line = |line: &str| Line { text: line.to_owned(), kind: kind(line) };
     let tools = ad.spans.iter().filter(|mark| mark.kind == "tool").map(|mark| mark.norm.clone());
     Content {
         area: "general",
@@ -46,7 +45,8 @@ pub(crate) fn written(config: &Config, site: Site, ad: &Written, rng: &mut Rng) 
         title: ad.title.clone(),
         employer: employer(config, site.country, rng),
         city: *named.unwrap_or(&cities[0]),
-        lines: ad.description.split('\n').map(line).collect(),
+        lines: ad.description.split('\n').map(plain_line).collect(),
+        // Line breaks alone keep the code points that the marks count.
         layout: Layout::Breaks,
         requirements: Vec::new(),
         keywords: tools.collect(),
@@ -56,7 +56,13 @@ pub(crate) fn written(config: &Config, site: Site, ad: &Written, rng: &mut Rng) 
     }
 }
 
-/// Writes one advertisement.
+fn plain_line(text: &str) -> Line {
+    let kind = if text.is_empty() { LineKind::Blank } else { LineKind::Plain };
+    Line { text: text.to_owned(), kind }
+}
+
+/// Writes one advertisement. The order of the draws is part of what a seed means: another one gives
+/// other texts.
 pub(crate) fn content(config: &Config, site: Site, rng: &mut Rng) -> Content {
     let areas = occupations::areas();
     let area_index = rng.below(areas.len());
@@ -67,6 +73,7 @@ pub(crate) fn content(config: &Config, site: Site, rng: &mut Rng) -> Content {
     let position = *rng.pick(if english { area.titles_en } else { area.titles });
     let title = title(position, area, english, city, rng);
     let (skills, soft) = skills(area, &coinage::terms(config.seed, area_index), english, rng);
+    // Only Computrabajo prints a list of requirements next to the text.
     let listed = if site.portal == Portal::Computrabajo && rng.chance(0.8) { rng.between(2, 3) } else { 0 };
     let (in_list, in_body) = skills.split_at(listed.min(skills.len()));
     let layout = layout(site.portal, rng);
@@ -277,6 +284,7 @@ impl Writer {
 
     /// A line with invented contact data: reserved domains, numbers of the 555-01 block.
     fn contact(&mut self, company: &str, rng: &mut Rng) -> Vec<PersonalData> {
+        // 555-01xx is reserved for fiction, as `.example` is for documentation (RFC 2606).
         let number = rng.between(100, 199);
         let phone = match self.country {
             Country::Co | Country::Pe => format!("300 555 0{number}"),
@@ -308,6 +316,8 @@ impl Writer {
         if self.layout == Layout::RunTogether {
             let count = self.lines.len();
             for line in &mut self.lines[..count - 1] {
+                // `Excel` and `Manejo` would otherwise become one word, of which no reader finds
+                // either.
                 if line.text.ends_with(char::is_alphanumeric) {
                     line.text.push(if line.kind == LineKind::Heading { ':' } else { '.' });
                 }

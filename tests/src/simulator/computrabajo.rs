@@ -88,7 +88,9 @@ fn filters(request: &Request<'_>) -> String {
 
 fn card(request: &Request<'_>, ad: &Ad, index: usize) -> String {
     let id = &ad.id;
+    // Attributes in either kind of quotes: a reader with patterns instead of a parser fails.
     let quote = if index.is_multiple_of(2) { '\'' } else { '"' };
+    // The fragment is not part of the address of an advertisement.
     let href = format!("{}#lc=ListOffers-Score4-{index}", ad.path());
     let title = escape(&ad.title, Entities::Hexadecimal);
     let selected = if index == 0 { "sel" } else { "" };
@@ -163,24 +165,26 @@ fn age(request: &Request<'_>, ad: &Ad, class: &str, suffix: &str) -> String {
 }
 
 fn pager(request: &Request<'_>, number: usize, more: bool) -> String {
-    let listing = format!("{}{}{}", request.origin, request.site.root(), request.path);
-    let link = |text: &str, page: usize, present: bool| {
-        if present {
-            format!(
-                "<span class=\"b_primary w48 buildLink cp\" data-path=\"{listing}?p={page}\" title=\"{text}\">\n                \
-                 {text}\n            </span>"
-            )
-        } else {
-            format!(
-                "<span class=\"b_primary_inv fwB disabled w48 cp\">\n                {text}\n            </span>"
-            )
-        }
-    };
     if !more && number == 1 {
         return String::new();
     }
-    let (back, next) = (link("Anterior", number - 1, number > 1), link("Siguiente", number + 1, more));
+    let listing = format!("{}{}{}", request.origin, request.site.root(), request.path);
+    let back = pager_link("Anterior", (number > 1).then(|| format!("{listing}?p={}", number - 1)));
+    let next = pager_link("Siguiente", more.then(|| format!("{listing}?p={}", number + 1)));
     format!("<div class=\"dFlex vm_fx tj_fx mtB\">\n            {back}\n            {next}\n    </div>\n")
+}
+
+/// A button of the pager, disabled without a target.
+fn pager_link(text: &str, target: Option<String>) -> String {
+    match target {
+        Some(target) => format!(
+            "<span class=\"b_primary w48 buildLink cp\" data-path=\"{target}\" title=\"{text}\">\n                \
+             {text}\n            </span>"
+        ),
+        None => format!(
+            "<span class=\"b_primary_inv fwB disabled w48 cp\">\n                {text}\n            </span>"
+        ),
+    }
 }
 
 /// The pane that the browser fills in: its braces must not leak into anybody's data.
@@ -194,6 +198,7 @@ fn json_ld(request: &Request<'_>, ads: &[&Ad]) -> String {
     let origin = request.origin;
     let listed: Vec<serde_json::Value> = ads
         .iter()
+        // One less than the cards: a reader that goes by this list alone misses one.
         .take(PAGE_SIZE - 1)
         .enumerate()
         .map(|(index, ad)| {
@@ -228,6 +233,7 @@ fn detail(request: &Request<'_>, ad: &Ad) -> String {
     let title = escape(&ad.title, Entities::Hexadecimal);
     let shown = ad.employer.name().unwrap_or("Confidencial");
     let place = escape(&format!("{shown} - {}", ad.location), Entities::Hexadecimal);
+    // Both levels occur, so a reader cannot rely on one.
     let heading = if ad.id.as_bytes()[0].is_multiple_of(2) { "h2" } else { "h3" };
     let mut page = head(&format!("{title} | Computrabajo"));
     page.push_str(&format!(
@@ -250,32 +256,39 @@ fn tags(ad: &Ad) -> String {
         .into_iter()
         .flatten()
         .collect();
+    // A reader that goes by the place of a tag takes the contract for the salary.
     if ad.id.as_bytes()[1].is_multiple_of(4) {
         tags.rotate_left(1);
     }
-    let span =
-        |tag: &str| format!("<span class=\"tag base mb10\">{}</span>\n", escape(tag, Entities::Hexadecimal));
-    tags.into_iter().map(span).collect()
+    let mut spans = String::new();
+    for tag in tags {
+        let tag = escape(tag, Entities::Hexadecimal);
+        spans.push_str(&format!("<span class=\"tag base mb10\">{tag}</span>\n"));
+    }
+    spans
 }
 
 fn requirements(ad: &Ad) -> String {
     if ad.requirements.is_empty() {
         return String::new();
     }
-    let item = |item: &String| format!("<li class=\"mb10\">{}</li>", escape(item, Entities::Plain));
-    let items: String = ad.requirements.iter().map(item).collect();
+    let mut items = String::new();
+    for item in &ad.requirements {
+        items.push_str(&format!("<li class=\"mb10\">{}</li>", escape(item, Entities::Plain)));
+    }
     format!("<p class=\"fwB fs18 mtB mb10\">Requerimientos</p>\n<ul class=\"disc mbB\">\n{items}\n</ul>\n")
 }
 
+fn skill_tag(word: &str) -> String {
+    let sum = word.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
+    let word = escape(word, Entities::Plain);
+    format!(
+        "<span class=\"tag bg_brand_light fc_base mr5 mt10 big\" data-skill-id=\"{sum:016X}\">{word}</span>\n"
+    )
+}
+
 fn skill_tags(ad: &Ad) -> String {
-    let tag = |word: &String| {
-        let sum = word.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
-        let word = escape(word, Entities::Plain);
-        format!(
-            "<span class=\"tag bg_brand_light fc_base mr5 mt10 big\" data-skill-id=\"{sum:016X}\">{word}</span>\n"
-        )
-    };
-    let tags: String = ad.keywords.iter().map(tag).collect();
+    let tags: String = ad.keywords.iter().map(|word| skill_tag(word)).collect();
     format!(
         "<p class=\"fwB fs18 mtB mb10\">Aptitudes asociadas a esta oferta<span class=\"new tag\">Nuevo</span></p>\n{tags}\
          <div box-skill-offer=\"\" class=\"sub_box bg_brand_light mtB mbB hide\"><p class=\"fwB mb10\">Hay \
@@ -302,14 +315,11 @@ fn similar(request: &Request<'_>, ad: &Ad) -> String {
     let visible = request.catalog.visible(request.wave);
     let others =
         visible.filter(|other| other.site == ad.site && other.area == ad.area && other.id != ad.id).take(3);
-    let link = |other: &Ad| {
-        let title = escape(&other.title, Entities::Hexadecimal);
-        format!(
-            "<li><a href=\"{}\">{title}</a><p>{}</p></li>",
-            other.path(),
-            escape(other.city, Entities::Hexadecimal)
-        )
-    };
-    let links: String = others.map(link).collect();
+    let mut links = String::new();
+    for other in others {
+        let (title, city) =
+            (escape(&other.title, Entities::Hexadecimal), escape(other.city, Entities::Hexadecimal));
+        links.push_str(&format!("<li><a href=\"{}\">{title}</a><p>{city}</p></li>", other.path()));
+    }
     format!("<aside class=\"box_border\"><p class=\"fwB\">Ofertas similares</p><ul>{links}</ul></aside>\n")
 }

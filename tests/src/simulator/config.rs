@@ -1,4 +1,4 @@
-//! What to generate and how to serve it.
+//! Content and behaviour of the simulated sites.
 //!
 //! Numbers are bounded here, so that no flag makes the simulator run out of memory.
 
@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 
 use super::{fault::Fault, site::Site, written};
 
-/// Most advertisements of one site.
+/// Most advertisements of one site. Not tuned: no flag should make the simulator run out of memory.
 const MOST_ADS: usize = 50_000;
-/// Most waves.
+/// Most waves. Not tuned: tests need two or three.
 const MOST_WAVES: u32 = 9;
 
 /// Shares of advertisements with something particular, each from 0 to 1.
@@ -42,6 +42,8 @@ pub struct Shares {
 
 impl Default for Shares {
     fn default() -> Self {
+        // Not tuned: each share is large enough to occur among the hundred advertisements of a
+        // test.
         Self {
             duplicates: 0.10,
             listed_twice: 0.03,
@@ -76,7 +78,7 @@ impl Shares {
     }
 }
 
-/// Where the words come from.
+/// Source of the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Texts {
     /// Templates of this simulator, with coined skills that no lexicon holds: for tests.
@@ -87,13 +89,13 @@ pub enum Texts {
     Written,
 }
 
-/// What to generate and how to serve it; equal configurations give equal advertisements, pages and
+/// Content and behaviour of the sites; equal configurations give equal advertisements, pages and
 /// truth.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Seed of every choice.
     pub seed: u64,
-    /// Where the words come from.
+    /// Source of the words.
     pub texts: Texts,
     /// Advertisements of the first wave, per site; a site that is not named has none.
     pub ads: Vec<(Site, usize)>,
@@ -109,7 +111,7 @@ pub struct Config {
     pub faults: Vec<Fault>,
     /// Seconds of `Crawl-delay` in robots.txt.
     pub crawl_delay: Option<u32>,
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
 }
 
@@ -130,7 +132,7 @@ impl Default for Config {
     }
 }
 
-/// Why a configuration cannot be used.
+/// Reason why a configuration cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A share outside of 0 to 1.
@@ -138,7 +140,7 @@ pub enum ConfigError {
     Share {
         /// Name of the share.
         name: &'static str,
-        /// What was given.
+        /// The value.
         value: String,
     },
     /// Too many advertisements for a site.
@@ -146,7 +148,7 @@ pub enum ConfigError {
     Ads {
         /// The site.
         site: Site,
-        /// What was given.
+        /// The number.
         count: usize,
     },
     /// Waves outside of their range.
@@ -173,8 +175,10 @@ impl Config {
     /// share of the set; no more than there are.
     pub fn written(total: usize, seed: u64) -> Self {
         let total = total.min(written::count());
-        let share = |site: Site| written::of_site(site, seed).len() * total / written::count();
-        let ads = Site::ALL.into_iter().map(|site| (site, share(site))).collect();
+        let mut ads = Vec::new();
+        for site in Site::ALL {
+            ads.push((site, written::of_site(site, seed).len() * total / written::count()));
+        }
         Self { seed, texts: Texts::Written, ads, ..Self::default() }
     }
 

@@ -76,6 +76,7 @@ fn set_clock(shared: &Shared, text: &str) -> Result<(), String> {
 fn set_faults(shared: &Shared, text: &str) -> Result<(), String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let faults: Result<Vec<Fault>, _> = lines.map(str::parse::<Fault>).collect();
+    // All or none: a faulty line must not leave half of the list in force.
     shared.live().faults = Faults::new(faults.map_err(|error| error.to_string())?);
     Ok(())
 }

@@ -88,7 +88,7 @@ fn item_list(request: &Request<'_>, ads: &[&Ad]) -> String {
                 "item": {
                     "@id": format!("{}{}", request.origin, ad.path()),
                     "@type": "WebPage",
-                    "name": escape(&ad.title, Entities::Decimal),
+                    "name": encode(&ad.title),
                 }
             })
         })
@@ -105,6 +105,10 @@ fn item_list(request: &Request<'_>, ads: &[&Ad]) -> String {
     format!("<script type=\"application/ld+json\" id=\"itemListStructuredData\">\n{list:#}\n</script>\n")
 }
 
+fn encode(text: &str) -> String {
+    escape(text, Entities::Decimal)
+}
+
 fn shown_company(ad: &Ad) -> &str {
     ad.employer.name().unwrap_or("Empresa confidencial")
 }
@@ -119,7 +123,6 @@ fn card(request: &Request<'_>, ad: &Ad, position: usize) -> String {
         "salary": ad.salary,
         "position": position,
     });
-    let encode = |text: &str| escape(text, Entities::Decimal);
     let (path, title) = (ad.path(), encode(&ad.title));
     format!(
         "<div class=\"col-md-12 result-item mb-3 bg-white\">\n    <div class=\"col-md-12 p-0 js-area-bind area-bind\" \
@@ -150,7 +153,7 @@ fn date(request: &Request<'_>, ad: &Ad) -> String {
         "            <div class=\"d-none d-lg-block\"><div class=\"content-tags\">\n                    <span class=\"rounded-pill \
          px-3 info-publish-date pull-right js-offer-date mi-etiqueta\">\n                        <i class=\"fa fa-clock-o icon\" \
          aria-hidden=\"true\"></i>\n                        {}\n                    </span>\n                </div></div>\n",
-        escape(&age, Entities::Decimal)
+        encode(&age)
     )
 }
 
@@ -160,7 +163,7 @@ fn pair(value: Option<&str>, label: &str) -> String {
         "            <div class=\"small\">\n                <div class=\"text-blue-petrol-dark\">\n                    {}\n                \
          </div>\n                <div class=\"small-text pb-2 text-medium-gray\">\n                    {label}\n                \
          </div>\n            </div>\n",
-        escape(value, Entities::Decimal)
+        encode(value)
     )
 }
 
@@ -173,7 +176,6 @@ fn detail_page(request: &Request<'_>, rest: &str) -> Answer {
 }
 
 fn detail(request: &Request<'_>, ad: &Ad) -> String {
-    let encode = |text: &str| escape(text, Entities::Decimal);
     let published = ad.posted_at.map_or_else(String::new, |posted| {
         let age = clock::age(posted, request.clock, request.site.country, " ");
         format!("<span class=\"js-publish-date\">{}</span>\n", encode(&age))
@@ -201,10 +203,10 @@ fn job_posting(request: &Request<'_>, ad: &Ad) -> String {
     let mut posting = json!({
         "@context": "https://schema.org/",
         "@type": "JobPosting",
-        "title": escape(&ad.title, Entities::Decimal),
+        "title": encode(&ad.title),
         "description": page::body_html(ad, Entities::Decimal, "<br/>"),
         "identifier": { "@type": "PropertyValue", "value": ad.id },
-        "hiringOrganization": { "@type": "Organization", "name": escape(shown_company(ad), Entities::Decimal) },
+        "hiringOrganization": { "@type": "Organization", "name": encode(shown_company(ad)) },
         "jobLocation": { "@type": "Place", "address": { "@type": "PostalAddress", "addressCountry": "CO" } },
     });
     if let Some(posted) = ad.posted_at {

@@ -1,4 +1,4 @@
-//! What can go wrong on a site, on demand.
+//! Faults of a site, on demand.
 //!
 //! A fault counts the requests it sees, so that it strikes at the same request in every run.
 
@@ -11,11 +11,11 @@ use super::site::Portal;
 pub struct Fault {
     /// The portal; none for every one.
     pub portal: Option<Portal>,
-    /// What goes wrong.
+    /// Its kind.
     pub kind: FaultKind,
 }
 
-/// What goes wrong. Requests are counted per fault; robots.txt and the simulator's own pages are
+/// Kind of a fault. Requests are counted per fault; robots.txt and the simulator's own pages are
 /// neither counted nor touched, except by [`FaultKind::RobotsUnavailable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
@@ -42,7 +42,7 @@ pub enum FaultKind {
     Slow {
         /// n.
         every: u32,
-        /// How late, milliseconds.
+        /// Delay in milliseconds.
         millis: u32,
     },
     /// Every n-th body breaks off in the middle.
@@ -58,11 +58,12 @@ pub enum FaultKind {
     RobotsUnavailable,
 }
 
+/// Forms of a fault, for messages.
 const FORMS: &str = "too-many-requests:every=5,retry-after=2; unavailable:after=10,count=5; challenge:after=20; \
     slow:every=3,millis=200; cut:every=4; layout-change; pagination-loop; robots-unavailable; \
     each with a portal and a slash before it for that portal only";
 
-/// Why a fault could not be read.
+/// A fault that cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("fault `{given}`: {problem}; forms are {FORMS}")]
 pub struct FaultError {
@@ -75,16 +76,22 @@ impl FromStr for Fault {
 
     /// Reads forms such as `computrabajo/too-many-requests:every=5,retry-after=2`.
     fn from_str(given: &str) -> Result<Self, FaultError> {
-        let fail = |problem: String| FaultError { given: given.to_owned(), problem };
+        Self::read(given).map_err(|problem| FaultError { given: given.to_owned(), problem })
+    }
+}
+
+impl Fault {
+    fn read(given: &str) -> Result<Self, String> {
         let (portal, rest) = match given.split_once('/') {
-            Some((portal, rest)) => (Some(portal.parse().map_err(fail)?), rest),
+            Some((portal, rest)) => (Some(portal.parse()?), rest),
             None => (None, given),
         };
         let (name, values) = rest.split_once(':').unwrap_or((rest, ""));
-        let mut settings = Settings::read(values).map_err(fail)?;
-        let kind = settings.kind(name).map_err(fail)?;
+        let mut settings = Settings::read(values)?;
+        let kind = settings.kind(name)?;
+        // Each setting that the kind knows was taken out.
         match settings.0.keys().next() {
-            Some(unknown) => Err(fail(format!("`{unknown}` is no setting of {name}"))),
+            Some(unknown) => Err(format!("`{unknown}` is no setting of {name}")),
             None => Ok(Self { portal, kind }),
         }
     }
@@ -147,7 +154,7 @@ impl fmt::Display for FaultKind {
     }
 }
 
-/// What the faults in force do to one request.
+/// Effects of the faults in force on one request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Effects {
     pub(crate) delay: Option<Duration>,
@@ -182,6 +189,7 @@ impl Faults {
             self.0.iter_mut().filter(|(fault, _)| fault.portal.is_none_or(|only| only == portal))
         {
             *seen += 1;
+            // A burst ends by itself; a wall stays until the faults are changed.
             let refusal = match fault.kind {
                 FaultKind::TooManyRequests { every, retry_after } if seen.is_multiple_of(every) => {
                     Some(Refusal::TooManyRequests { retry_after })
@@ -192,6 +200,7 @@ impl Faults {
                 FaultKind::Challenge { after } if *seen > after => Some(Refusal::Challenge),
                 _ => None,
             };
+            // All faults count a request, also one that another of them refuses.
             effects.refusal = effects.refusal.or(refusal);
             match fault.kind {
                 FaultKind::Slow { every, millis } if seen.is_multiple_of(every) => {
@@ -206,7 +215,7 @@ impl Faults {
         effects
     }
 
-    /// Whether robots.txt of a portal (none: of the whole origin) is unavailable.
+    /// Returns true if robots.txt of a portal (none: of the whole origin) is unavailable.
     pub(crate) fn robots_unavailable(&self, portal: Option<Portal>) -> bool {
         self.0.iter().any(|(fault, _)| {
             fault.kind == FaultKind::RobotsUnavailable

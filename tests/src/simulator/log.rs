@@ -73,6 +73,7 @@ pub(crate) struct Open {
 /// Name for all sites together.
 const ALL: &str = "all";
 
+/// Forbidden paths that are named. Not tuned: the number of all is in the figures.
 const MOST_PATHS_NAMED: usize = 100;
 
 pub(crate) struct Log {
@@ -110,6 +111,7 @@ impl Log {
             let most = self.stats.max_concurrent.entry(scope.to_owned()).or_default();
             *most = (*most).max(*open);
         }
+        // Every reader has to ask for it, and may do so at once.
         if arrival.path.ends_with("/robots.txt") {
             self.stats.robots_requests += 1;
         } else {
@@ -128,6 +130,7 @@ impl Log {
             }
         }
         let retried = (arrival.client.clone(), arrival.path.clone());
+        // Removed: only the first retry can be early, later ones are judged by their own answer.
         if self.not_before.remove(&retried).is_some_and(|not_before| at < not_before) {
             self.stats.early_retries += 1;
         }

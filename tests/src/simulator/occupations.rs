@@ -1,4 +1,5 @@
-//! What employers look for: our own wording, one entry per field of work.
+//! Titles, duties and skills that employers look for, in our own wording, one entry per field of
+//! work.
 //!
 //! The skills listed here are ordinary ones; what no lexicon holds is coined by [`super::coinage`].
 

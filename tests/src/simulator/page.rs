@@ -12,10 +12,10 @@ use super::{
     text::{Entities, escape, fold},
 };
 
-/// Advertisements on a page of a listing.
+/// Advertisements on a page of a listing, as many as `pipeline-services/portals` asks Bumeran for.
 pub(crate) const PAGE_SIZE: usize = 20;
 
-/// What a site is asked.
+/// A request to a site.
 pub(crate) struct Request<'a> {
     pub(crate) site: Site,
     pub(crate) catalog: &'a Catalog,
@@ -61,6 +61,7 @@ const EMPTY_WORDS: [&str; 12] =
 fn matches(ad: &Ad, words: &[&str]) -> bool {
     let wanted: Vec<&&str> =
         words.iter().filter(|word| !word.is_empty() && !EMPTY_WORDS.contains(word)).collect();
+    // A search for nothing but such words lists everything, as portals do.
     if wanted.is_empty() {
         return true;
     }
@@ -75,7 +76,7 @@ pub(crate) fn page_of<'a, 'b>(ads: &'b [&'a Ad], number: usize, size: usize) -> 
     (&ads[start..end], end < ads.len())
 }
 
-/// What a site answers.
+/// A response of a site.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -136,10 +137,10 @@ pub(crate) fn challenge() -> Answer {
 
 /// The body of an advertisement as the inside of a page.
 pub(crate) fn body_html(ad: &Ad, entities: Entities, line_break: &str) -> String {
-    let lines = || ad.lines.iter().map(|line| escape(&line.text, entities));
+    let lines: Vec<String> = ad.lines.iter().map(|line| escape(&line.text, entities)).collect();
     match ad.layout {
-        Layout::Breaks => lines().collect::<Vec<_>>().join(line_break),
-        Layout::RunTogether => lines().collect(),
+        Layout::Breaks => lines.join(line_break),
+        Layout::RunTogether => lines.concat(),
         Layout::Paragraphs => paragraphs(ad, entities),
     }
 }

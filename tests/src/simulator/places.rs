@@ -140,7 +140,7 @@ pub(crate) const fn openings(country: Country) -> &'static [&'static str] {
     }
 }
 
-/// What is offered.
+/// Offers of employers.
 pub(crate) const fn offers(country: Country) -> &'static [&'static str] {
     match country {
         Country::Co | Country::Pe => &[

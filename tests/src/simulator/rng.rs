@@ -7,6 +7,7 @@
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
 
+/// 2^64 divided by the golden ratio, the increment of SplitMix64.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 fn mix(mut z: u64) -> u64 {
@@ -29,6 +30,7 @@ impl Rng {
 
     /// A number below `bound`, 0 for 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
+        // Multiply and shift instead of a remainder, which favours small numbers (Lemire 2019).
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 
@@ -39,6 +41,7 @@ impl Rng {
 
     /// True in about `share` of the calls.
     pub(crate) fn chance(&mut self, share: f64) -> bool {
+        // 53 bits are what a double holds.
         ((self.next() >> 11) as f64) / ((1_u64 << 53) as f64) < share
     }
 

@@ -4,7 +4,8 @@
 
 use super::site::{Portal, Site};
 
-/// What a portal forbids inside its site, as patterns of RFC 9309: listings and details are open.
+/// The paths that a portal forbids inside its site, as patterns of RFC 9309: listings and details
+/// are open.
 const fn forbidden(portal: Portal) -> &'static [&'static str] {
     match portal {
         Portal::Computrabajo => &[
@@ -40,13 +41,14 @@ pub(crate) fn text(sites: &[Site], crawl_delay: Option<u32>, origin: &str) -> St
             text.push_str(&format!("Disallow: {}{pattern}\n", site.root()));
         }
     }
+    // Only this portal publishes a sitemap.
     for site in sites.iter().filter(|site| site.portal == Portal::Bumeran) {
         text.push_str(&format!("Sitemap: {origin}{}/sitemap_avisos_bum.xml\n", site.root()));
     }
     text
 }
 
-/// Whether a polite reader may ask for this path (with its query) inside a site.
+/// Returns true if a polite reader may ask for this path (with its query) inside a site.
 pub(crate) fn allows(portal: Portal, inside: &str) -> bool {
     !forbidden(portal).iter().any(|pattern| matches(pattern, inside))
 }
@@ -57,6 +59,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = path.strip_prefix(first) else { return false };
     for part in parts {
+        // The last place for a pattern that ends with `$`: an earlier one would leave a rest.
         let Some(at) = (if anchored { rest.rfind(part) } else { rest.find(part) }) else { return false };
         rest = &rest[at + part.len()..];
     }

@@ -25,7 +25,7 @@ use super::{
     state::Shared,
 };
 
-/// Longest request body that is read, bytes.
+/// Longest request body that is read, bytes. Not tuned: searches have some hundred.
 const LONGEST_BODY: usize = 1 << 16;
 
 /// Serves until the shared token is cancelled; requests under way are answered first.
@@ -42,6 +42,7 @@ async fn handle(
     request: axum::extract::Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    // Bounded: a reader with a fault may send without end.
     let Ok(body) = to_bytes(body, LONGEST_BODY).await else {
         let answer = Answer::text(413, "request body too long".to_owned());
         return respond(answer, shared.live().clock, false);
@@ -55,6 +56,7 @@ async fn handle(
     };
     if let Some(call) = asked.path.strip_prefix("/_simulator/") {
         let answer = control::answer(&shared, asked.method, call, &body);
+        // Neither logged nor subject to faults: tests ask here about everything else.
         return respond(answer, Utc::now(), false);
     }
     let site = Site::of_path(asked.path);
@@ -115,16 +117,10 @@ fn answer(shared: &Shared, asked: &Asked<'_>, site: Option<(Site, &str)>, effect
         return robots_page(shared, site.map(|(site, _)| site), &origin);
     }
     let Some((site, inside)) = site else { return Answer::text(404, "no such site".to_owned()) };
-    match effects.refusal {
-        Some(Refusal::TooManyRequests { retry_after }) => {
-            let mut answer = Answer::html(429, "<h1>Too Many Requests</h1>".to_owned());
-            answer.headers.push(("retry-after", retry_after.to_string()));
-            return answer;
-        }
-        Some(Refusal::Unavailable) => return Answer::html(503, "<h1>Service Unavailable</h1>".to_owned()),
-        Some(Refusal::Challenge) => return page::challenge(),
-        None => {}
+    if let Some(refusal) = effects.refusal {
+        return refused(refusal);
     }
+    // Copied, so that the lock is not held while a page is written.
     let (wave, clock) = {
         let live = shared.live();
         (live.wave, live.clock)
@@ -154,6 +150,18 @@ fn answer(shared: &Shared, asked: &Asked<'_>, site: Option<(Site, &str)>, effect
     answer
 }
 
+fn refused(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::TooManyRequests { retry_after } => {
+            let mut answer = Answer::html(429, "<h1>Too Many Requests</h1>".to_owned());
+            answer.headers.push(("retry-after", retry_after.to_string()));
+            answer
+        }
+        Refusal::Unavailable => Answer::html(503, "<h1>Service Unavailable</h1>".to_owned()),
+        Refusal::Challenge => page::challenge(),
+    }
+}
+
 fn robots_page(shared: &Shared, site: Option<Site>, origin: &str) -> Answer {
     if shared.live().faults.robots_unavailable(site.map(|site| site.portal)) {
         return Answer::text(503, "unavailable".to_owned());
@@ -169,7 +177,7 @@ fn robots_page(shared: &Shared, site: Option<Site>, origin: &str) -> Answer {
     Answer::text(200, robots::text(sites, shared.crawl_delay, origin))
 }
 
-/// What a new layout calls the things that a reader of the documented one looks for.
+/// Names in a new layout of the things that a reader of the documented one looks for.
 const RENAMED: [(&str, &str); 14] = [
     ("box_offer", "offer_card"),
     ("js-o-link", "o-link"),
@@ -211,6 +219,7 @@ fn respond(answer: Answer, clock: DateTime<Utc>, cut: bool) -> Response {
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    // Of the whole body, also if it is cut: only so can a reader notice.
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let date = HeaderValue::from_str(&clock::http_date(clock));
     let named = answer.headers.into_iter().map(|(name, value)| (name, HeaderValue::from_str(&value)));

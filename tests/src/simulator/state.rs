@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{catalog::Catalog, fault::Faults, log::Log};
 
-/// What may change while the sites are served.
+/// The part of the state that may change while the sites are served.
 pub(super) struct Live {
     pub(super) wave: u32,
     pub(super) clock: DateTime<Utc>,
@@ -17,7 +17,7 @@ pub(super) struct Live {
     pub(super) log: Log,
 }
 
-/// What all requests share.
+/// The state that all requests share.
 pub(super) struct Shared {
     pub(super) catalog: Catalog,
     pub(super) waves: u32,

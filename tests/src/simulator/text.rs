@@ -2,7 +2,7 @@
 //!
 //! `comparable` is what tests compare by, since readers may lay out a text differently.
 
-/// How characters outside ASCII are written in a page.
+/// Spelling of characters outside ASCII in a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entities {
     /// As they are.
@@ -33,7 +33,11 @@ pub(crate) fn escape(text: &str, entities: Entities) -> String {
 
 /// Lower case, without the accents of Spanish.
 pub(crate) fn fold(text: &str) -> String {
-    let plain = |char: char| match char {
+    text.to_lowercase().chars().map(plain).collect()
+}
+
+fn plain(char: char) -> char {
+    match char {
         'á' => 'a',
         'é' => 'e',
         'í' => 'i',
@@ -41,8 +45,7 @@ pub(crate) fn fold(text: &str) -> String {
         'ú' | 'ü' => 'u',
         'ñ' => 'n',
         char => char,
-    };
-    text.to_lowercase().chars().map(plain).collect()
+    }
 }
 
 /// The words of a text as an address holds them: `Médico/a General` gives `medico-a-general`.
@@ -58,8 +61,8 @@ const BULLETS: [char; 4] = ['•', '●', '*', '-'];
 /// The text without what two honest readers of a page may write differently: runs of blanks are one
 /// blank, and marks at the beginning of a list item are left out.
 pub fn comparable(text: &str) -> String {
-    let is_mark = |word: &&str| word.chars().all(|char| BULLETS.contains(&char));
-    let words: Vec<&str> = text.split_whitespace().filter(|word| !is_mark(word)).collect();
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    words.retain(|word| !word.chars().all(|char| BULLETS.contains(&char)));
     words.join(" ")
 }
 

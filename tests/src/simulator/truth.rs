@@ -1,4 +1,4 @@
-//! What a reader of the sites should deliver, as JSON Lines.
+//! The advertisements that a reader of the sites should deliver, as JSON Lines.
 //!
 //! Tests of the scraper compare every field with it, and quality figures count against it.
 
@@ -65,7 +65,7 @@ pub struct Truth {
     pub area: &'static str,
     /// `es` or `en`.
     pub language: &'static str,
-    /// How the body is written in the page.
+    /// Layout of the body in the page.
     layout: Layout,
     /// Key (`portal:CC:id`) of the advertisement of another portal that this one copies.
     pub duplicate_of: Option<String>,
@@ -125,11 +125,13 @@ impl Truth {
 /// generated.
 pub(crate) fn of_wave(catalog: &Catalog, wave: u32) -> Vec<Truth> {
     let mut groups: HashMap<String, String> = HashMap::new();
-    let entry = |ad: &Ad| {
+    let mut truth = Vec::new();
+    for ad in catalog.visible(wave) {
+        // In the order of the catalogue, so that a group is named by its original, not by a copy.
         let group = groups.entry(content_key(ad)).or_insert_with(|| ad.key()).clone();
-        Truth::new(ad, group)
-    };
-    catalog.visible(wave).map(entry).collect()
+        truth.push(Truth::new(ad, group));
+    }
+    truth
 }
 
 /// An advertisement with the field names of `raw_jobs`, for the import from a file.

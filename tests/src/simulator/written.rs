@@ -17,7 +17,7 @@ use super::{
 
 /// The set, one advertisement a line.
 const ADS: &[u8] = include_bytes!("../../data/written-ads.jsonl.gz");
-/// Test part: the SHA-256 of the id begins with a byte below this.
+/// Test part: the SHA-256 of the id begins with a byte below this, as in `tests/data/README.md`.
 const TEST_BELOW: u8 = 46;
 
 /// A skill marked in the description of a written advertisement.
@@ -58,6 +58,7 @@ pub(crate) struct Written {
 
 impl Written {
     pub(crate) fn marks(&self) -> Marks {
+        // By a hash of the id, so that an advertisement stays in its part when others are added.
         let test = Sha256::digest(&self.id)[0] < TEST_BELOW;
         Marks { id: self.id.clone(), test, spans: self.spans.clone() }
     }
@@ -75,8 +76,8 @@ static SET: LazyLock<Vec<Written>> = LazyLock::new(|| {
     read.collect()
 });
 
-/// What one site prints of the set: its country's advertisements are dealt out among the country's
-/// sites, in an order that the seed decides.
+/// The advertisements of the set that one site prints: those of its country are dealt out among the
+/// country's sites, in an order that the seed decides.
 pub(crate) fn of_site(site: Site, seed: u64) -> Vec<&'static Written> {
     let sites: Vec<Site> = Site::ALL.into_iter().filter(|other| other.country == site.country).collect();
     let place = sites.iter().position(|other| *other == site).unwrap_or_default();
@@ -87,6 +88,7 @@ pub(crate) fn of_site(site: Site, seed: u64) -> Vec<&'static Written> {
 fn of_country(country: Country, seed: u64) -> Vec<&'static Written> {
     let ads: Vec<&Written> = SET.iter().filter(|ad| ad.country == country.code()).collect();
     let number = Country::ALL.iter().position(|other| *other == country).unwrap_or_default();
+    // A stream of its own for each country, whose order the other countries do not change.
     Rng::new(&[seed, number as u64, 0x3717]).sample(&ads, ads.len())
 }
 

@@ -1,4 +1,4 @@
-//! Known vulnerabilities of dependencies, looked up in a table that lies beside this file.
+//! Known vulnerabilities of dependencies, looked up in a table next to this file.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// Age in days at which the table has to be renewed.
 const OLD: i64 = 90;
 
-/// What the table holds.
+/// Content of the table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
@@ -44,7 +44,7 @@ fn version(text: &str) -> Option<Version> {
     numbers.try_into().ok()
 }
 
-/// Whether a range such as `>=1.0.0 <1.2.3` holds a version; why not it is no range, else.
+/// Returns true if a range such as `>=1.0.0 <1.2.3` holds a version, or what makes it no range.
 fn holds(range: &str, version: Version) -> Result<bool, String> {
     let mut all = true;
     for bound in range.split_whitespace() {
@@ -65,14 +65,14 @@ impl Table {
         toml::from_str(text).unwrap_or_else(|error| panic!("advisories.toml: {error}"))
     }
 
-    /// How many days old the table is on a day.
+    /// Age of the table on a day, in days.
     pub(crate) fn age(&self, today: NaiveDate) -> i64 {
         let day = self.database.date.expect("a day");
         let day = NaiveDate::from_ymd_opt(day.year.into(), day.month.into(), day.day.into()).expect("a day");
         (today - day).num_days()
     }
 
-    /// What has to be said about the table's age, if anything.
+    /// A warning about the table's age, if it is too old.
     pub(crate) fn warning(&self, today: NaiveDate) -> Option<String> {
         let age = self.age(today);
         (age > OLD)
@@ -94,7 +94,7 @@ impl Advisory {
         };
         let mut wrong = Vec::new();
         if !id.starts_with("RUSTSEC-") || id.len() != "RUSTSEC-2026-0000".len() {
-            wrong.push(format!("{id} is no number of RustSec"));
+            wrong.push(format!("{id} is not a number of RustSec"));
         }
         let mut affected = Vec::new();
         for text in versions {

@@ -39,7 +39,7 @@ fn is_sent(path: &str, patterns: &[Pattern]) -> bool {
     last.is_none_or(|pattern| pattern.keeps)
 }
 
-/// What the Dockerfile's compiling stage copies and builds.
+/// The files and crates that the Dockerfile's compiling stage copies and builds.
 struct Recipe {
     /// Sources and the target of each COPY from the context.
     copies: Vec<(Vec<String>, String)>,
@@ -168,7 +168,7 @@ fn literals(text: &[char], code: &[char], at: usize) -> Vec<String> {
 
 /// Files and folders outside of Rust sources that a build of the crate in `folder` reads.
 fn inputs(folder: &Path) -> BTreeSet<PathBuf> {
-    let beside = ["include_str!", "include_bytes!", "include!"];
+    let next_to = ["include_str!", "include_bytes!", "include!"];
     let below = ["include_dir!", "migrate!"];
     let named = Regex::new(r#""(?:cargo:+rerun-if-changed=)?([^"\s]+)""#).expect("a form");
     let mut found = BTreeSet::new();
@@ -190,7 +190,7 @@ fn inputs(folder: &Path) -> BTreeSet<PathBuf> {
                 }));
             }
         };
-        for (names, base) in [(&beside[..], path.parent().expect("a folder")), (&below[..], folder)] {
+        for (names, base) in [(&next_to[..], path.parent().expect("a folder")), (&below[..], folder)] {
             for name in names {
                 for (at, _) in code.match_indices(name).filter(|(at, _)| !code[..*at].ends_with('_')) {
                     add(name, at, base);
@@ -240,7 +240,7 @@ fn files(path: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// What a build of the crates reads in `root` and does not find in its copy.
+/// Files that a build of the crates reads in `root` and does not find in its copy.
 fn missing(root: &Path, copy: &Path, crates: &BTreeSet<PathBuf>) -> Vec<String> {
     let mut wrong = Vec::new();
     for folder in crates {

@@ -13,7 +13,7 @@ use crate::tree;
 /// differ).
 pub(crate) type Features = BTreeMap<String, Vec<String>>;
 
-/// What cargo would build of the workspace with these kinds of dependencies.
+/// The crates that cargo would build of the workspace with these kinds of dependencies.
 pub(crate) fn resolved(edges: &str) -> Features {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)

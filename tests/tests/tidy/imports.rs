@@ -105,7 +105,7 @@ impl Crate {
         named.filter(|room| self.rooms.iter().any(|(known, _)| known == room)).collect()
     }
 
-    /// What is wrong with the imports of these files.
+    /// Complaints about the imports of these files.
     pub(crate) fn complaints<'f>(&self, files: impl Iterator<Item = (&'f str, &'f str)>) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut used: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -162,7 +162,7 @@ mod tests {
     const SMALL: Crate =
         Crate { sources: "a/src/", rooms: &[("top", "middle ground"), ("middle", "ground"), ("ground", "")] };
 
-    /// Complaints about imports of `SMALL`, beside files that use every allowed edge.
+    /// Complaints about imports of `SMALL`, next to files that use every allowed edge.
     #[track_caller]
     fn check(path: &str, code: &str, expected: &[&str]) {
         let uses_all = [

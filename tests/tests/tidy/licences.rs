@@ -15,7 +15,7 @@ pub(crate) struct Package {
     pub(crate) source: Option<String>,
 }
 
-/// What deny.toml allows.
+/// The rules of deny.toml: licences that are allowed, crates that are banned.
 pub(crate) struct Rules {
     allowed: Vec<Licensee>,
     banned: Vec<String>,
@@ -97,7 +97,7 @@ pub(crate) fn packages() -> Vec<Package> {
     packages
 }
 
-/// What cargo says of the workspace in `folder`.
+/// The metadata that cargo prints of the workspace in `folder`.
 pub(crate) fn metadata(folder: &Path, arguments: &[&str]) -> Result<serde_json::Value, String> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args([

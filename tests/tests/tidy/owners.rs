@@ -35,7 +35,7 @@ const OWNED: [Owned; 4] = [
 /// tonic is for files and folders of these names, in every crate.
 const TONIC_NAMES: [&str; 5] = ["grpc", "inference", "api", "client", "health"];
 
-/// Where portal pages are read.
+/// The files that read pages of portals.
 const PAGES: [&str; 1] = ["pipeline-services/src/scraper/"];
 
 /// Uses of a library outside of its owner's files; `code` holds no comments and no text of strings.
@@ -73,8 +73,8 @@ fn may_use_tonic(path: &str) -> bool {
     path.starts_with("proto/") || folders_and_stem.into_iter().any(|part| TONIC_NAMES.contains(&part))
 }
 
-/// Where a path begins with this crate: the word, then "::", and nothing of ours before it; or `use
-/// name;`.
+/// Places at which a path begins with this crate: the word, then "::", and nothing of ours before
+/// it; or `use name;`.
 fn uses<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
     word_places(code, name).filter(move |at| {
         let before = code[..*at].trim_end();

@@ -5,7 +5,7 @@ use crate::rust::{line_of, word_places};
 
 const MACROS: [&str; 5] = ["println", "print", "eprintln", "eprint", "dbg"];
 
-/// Where the command line's data leaves.
+/// The files through which the command line's data leaves.
 const OUTPUT: &str = "client-cli/src/output.rs";
 
 /// Code that no user runs, or whose output cargo reads.

@@ -32,7 +32,7 @@ impl Source {
     }
 }
 
-/// Where the test module at the end of a file begins; the length of the file if it has none.
+/// Beginning of the test module at the end of a file; the length of the file if it has none.
 pub(crate) fn tests_start(text: &str) -> usize {
     let mut offset = 0;
     let mut lines = text.split_inclusive('\n').peekable();
@@ -135,7 +135,7 @@ impl Reader {
     }
 }
 
-/// Whether a character can stand in an identifier.
+/// Returns true if a character can stand in an identifier.
 pub(crate) fn is_word(char: char) -> bool {
     char.is_alphanumeric() || char == '_'
 }
@@ -168,7 +168,7 @@ pub(crate) fn bad_module_names(path: &str, source: &Source) -> Vec<String> {
     let mut wrong = Vec::new();
     let parts: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
     if parts.last() == Some(&"mod") {
-        wrong.push("foo.rs beside foo/ instead of mod.rs".to_owned());
+        wrong.push("foo.rs next to foo/ instead of mod.rs".to_owned());
     }
     wrong.extend(
         parts

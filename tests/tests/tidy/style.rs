@@ -116,7 +116,8 @@ pub(crate) fn undocumented(text: &str) -> Vec<String> {
     wrong
 }
 
-/// Whether the lines above an item end with its documentation; attributes may stand between.
+/// Returns true if the lines above an item end with its documentation; attributes may stand
+/// between.
 fn is_documented(above: &[&str]) -> bool {
     let mut depth = 0_i32;
     for line in above.iter().rev().map(|line| line.trim()) {

@@ -65,7 +65,7 @@ pub(crate) fn writers<'a>(files: impl Iterator<Item = &'a File>) -> BTreeSet<Fun
     }
 }
 
-/// Whether the rule looks at this file: one of a stage, outside of tests.
+/// Returns true if the rule looks at this file: one of a stage, outside of tests.
 pub(crate) fn covers(file: &File) -> bool {
     let test = file.path.contains("/tests/") || file.path.ends_with("/tests.rs");
     room(&file.path).is_some_and(|room| STAGES.contains(&room)) && !test
@@ -192,7 +192,7 @@ fn bare_calls(code: &str) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// What a file imports: each path with the name it has here.
+/// The imports of a file: each path with the name it has here.
 fn imports(code: &str) -> Vec<(Vec<String>, String)> {
     let mut found = Vec::new();
     for tree in IMPORT.captures_iter(code) {

@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::client::{Connection, MAX_MESSAGE_BYTES, refusal};
 
-/// Minimum overlap (intersection over union) for an extracted span to match a mark; the usual
-/// threshold, as in object detection.
+/// Minimum overlap (intersection over union) for an extracted span to match a mark: the threshold
+/// of PASCAL VOC for the detection of objects.
 const LEAST_OVERLAP: f64 = 0.5;
 
 /// Half-open code points of a description.
@@ -95,6 +95,8 @@ pub(super) async fn score(truth: &Path, pipeline: Connection) -> anyhow::Result<
     let asked = extractor.extract(tokio_stream::iter(requests)).await;
     let mut answers = asked.map_err(|status| refusal(&status))?.into_inner();
     let mut score = Score::default();
+    // The service answers in order, so the n-th answer is that of the n-th advertisement. A stream
+    // that ends early yields an empty one, which is not JSON.
     for (id, ad) in &ads {
         let answer = answers.message().await.map_err(|status| refusal(&status))?.unwrap_or_default();
         ensure!(answer.error.is_empty(), "advertisement {id}: {}", answer.error);
@@ -120,6 +122,7 @@ fn matches(marks: &[Span], found: &[Span]) -> usize {
             }
         }
     }
+    // Ties by position: otherwise equal spans could be paired in either way.
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
     let (mut used_marks, mut used_spans) = (vec![false; marks.len()], vec![false; found.len()]);
     let mut right = 0;

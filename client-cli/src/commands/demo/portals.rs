@@ -2,6 +2,7 @@
 //!
 //! The simulator is a child process that ends with the value.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,11 +35,14 @@ impl Portals {
         let truth = data.root().join("served.jsonl");
         let log = std::fs::File::create(data.log(SIMULATOR)).context("cannot write the simulator's log")?;
         let mut command = tokio::process::Command::new(simulator);
+        // Port 0, so that two demos on a machine do not collide; the announcement names the port.
         command.args(["serve", "--written", "--listen", "127.0.0.1:0", "--announce-file"]).arg(&announcement);
         command.args(["--seed", &seed.to_string(), "--ads", &ads.to_string(), "--truth"]).arg(&truth);
+        // The demo may end at any error; the simulator must not outlive it.
         command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let mut process = command.spawn().with_context(|| format!("cannot run {}", simulator.display()))?;
         for _ in 0..200 {
+            // It appears whole, by a rename, but not at once.
             let read = std::fs::read_to_string(&announcement).ok();
             let told: Option<Value> = read.and_then(|text| serde_json::from_str(&text).ok());
             if let Some(address) = told.as_ref().and_then(|told| told["http"].as_str()) {
@@ -84,18 +88,27 @@ impl Portals {
     }
 
     async fn post(&self, call: &str, body: &str) -> anyhow::Result<()> {
-        let cannot = || format!("the simulator at {} does not answer", self.address);
-        let mut stream = tokio::net::TcpStream::connect(&self.address).await.with_context(cannot)?;
         let request = format!(
             "POST /_simulator/{call} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             self.address,
             body.len()
         );
-        stream.write_all(request.as_bytes()).await.with_context(cannot)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.with_context(cannot)?;
+        let answer = self.exchange(&request).await;
+        let answer = answer.with_context(|| format!("the simulator at {} does not answer", self.address))?;
         let first = answer.lines().next().unwrap_or_default();
         ensure!(first.contains(" 200 "), "the simulator refused {call} {body}: {first}");
         Ok(())
+    }
+
+    /// Sends a request and reads the response until the simulator closes the connection.
+    async fn exchange(&self, request: &str) -> io::Result<String> {
+        // By hand: two requests do not justify an HTTP client outside of `models`, its owner in
+        // `tests/tests/tidy/owners.rs`. The request asks for `connection: close`, so the response
+        // ends with the stream.
+        let mut stream = tokio::net::TcpStream::connect(&self.address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
     }
 }

@@ -24,11 +24,11 @@ use crate::output::columns;
 
 const GIB: u64 = 1024 * 1024 * 1024;
 
-/// Free disk below which a run is likely to fail half-way: a database of a few thousand postings, a
-/// report and logs. An estimate.
+/// Free disk below which a run is likely to fail half-way. Not tuned: room for a database of a few
+/// thousand postings, a report and logs.
 const LEAST_DISK: u64 = 2 * GIB;
 
-/// Free memory below which a small encoder and Postgres compete for memory. An estimate.
+/// Free memory below which a small encoder and Postgres compete for it. Not tuned.
 const LEAST_MEMORY: u64 = GIB;
 
 /// Result of a check.
@@ -140,6 +140,7 @@ impl Examination {
     pub(crate) async fn run(&self) -> Report {
         let mut checks = vec![self.data_dir(), self.user(), self.disk(), memory_check()];
         checks.extend(self.programs());
+        // With an external database neither the wheel nor installed binaries are used.
         if self.database_url.is_none() {
             checks.extend([self.wheel(), self.postgres()]);
         }
@@ -156,6 +157,7 @@ impl Examination {
         let root = self.data.root();
         let existing = root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
         let advice = "choose another directory with --data-dir DIR or OBSERVATORY_DATA";
+        // Permission bits do not tell: the file system may be read-only, or full.
         match tempfile::tempfile_in(existing) {
             Err(error) => {
                 Check::problem(NAME, format!("cannot write to {}: {error}", existing.display()), advice)
@@ -187,6 +189,7 @@ impl Examination {
                 "check the mount",
             ),
             Ok(stat) => {
+                // Not what is free: file systems reserve blocks for root.
                 let free = stat.blocks_available() * stat.fragment_size();
                 enough(NAME, free, LEAST_DISK, "free some space, or choose another --data-dir")
             }
@@ -210,6 +213,7 @@ impl Examination {
     fn wheel(&self) -> Check {
         const NAME: &str = "postgres wheel";
         let Ok(search) = self.search() else { return Check::note(NAME, "not checked") };
+        // The first pin is PostgreSQL's; the others are those of models.
         let found = pinned()
             .first()
             .and_then(|pin| search.wheels.iter().flat_map(|dir| wheel_files(dir, pin)).next());
@@ -311,6 +315,7 @@ impl Examination {
     /// change.
     fn taken_ports(&self) -> Vec<Check> {
         let state = StackState::load(&self.data).unwrap_or_default();
+        // Asked for a stopped stack only: the ports of a running one are taken by itself.
         let taken = state.ports.into_iter().filter(|(_, port)| !ports::is_free(*port));
         taken
             .map(|(name, port)| {
@@ -327,6 +332,7 @@ impl Examination {
         let running = StackLock::holder(&self.data).ok().flatten().is_some();
         let url = match &self.database_url {
             Some(url) => ConnectionUrl::parse(url).map(Some),
+            // The URL of a stopped stack leads nowhere, which is not a problem.
             None => Ok(database_url(&self.data).filter(|_| running)),
         };
         let url = match url {
@@ -368,6 +374,7 @@ impl Examination {
 
 /// Files in a directory whose names begin as those of unfinished work.
 fn half_made(dir: &Path) -> Vec<String> {
+    /// Of the temporary names in `postgres::wheel`, `postgres::cluster` and `paths`.
     const PREFIXES: [&str; 4] = [".unpacking-", ".making-postgres-", ".password-", ".writing-"];
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -381,6 +388,7 @@ fn half_made(dir: &Path) -> Vec<String> {
 
 /// Looks for a program of the stack and asks for its version.
 fn program_check(dir: &Path, name: &str) -> Check {
+    // Running it also finds a program that lacks a library or was built for another machine.
     match binaries::find(dir, name).and_then(|path| binaries::version(&path)) {
         Ok(version) => Check::ok(name, format!("{version} in {}", dir.display()).trim()),
         Err(error) => Check::failed(name, &error, "rebuild it"),
@@ -396,6 +404,7 @@ fn wheel_check(name: &str, file: &Path, pin: &Pin) -> Check {
 }
 
 fn memory_check() -> Check {
+    // MemAvailable, unlike MemFree, includes caches that the kernel would give up.
     match memory("MemAvailable") {
         Some(free) => enough("memory", free, LEAST_MEMORY, "stop other programs, or use smaller models"),
         None => Check::note("memory", "unknown: /proc/meminfo cannot be read"),
@@ -416,6 +425,7 @@ fn subdirs(dir: &Path) -> Vec<PathBuf> {
 fn model_names(store: &Path) -> Vec<String> {
     let mut level = subdirs(store);
     let mut names = Vec::new();
+    // Models are at the second level; some that were copied by hand are at the first or third.
     for _ in 0..3 {
         let (models, rest): (Vec<_>, Vec<_>) =
             level.into_iter().partition(|dir| models::looks_like_model(dir));

@@ -84,15 +84,15 @@ impl Arguments {
         let kind = if self.raw {
             prompt::Kind::Text(text)
         } else {
-            let say = |role: &str, content: String| ChatMessage { role: role.to_owned(), content };
-            let system = self.system.clone().map(|content| say("system", content));
-            let messages = system.into_iter().chain([say("user", text)]).collect();
+            let system = self.system.clone().map(|content| message("system", content));
+            let messages = system.into_iter().chain([message("user", text)]).collect();
             prompt::Kind::Chat(Chat { messages, ..Chat::default() })
         };
         Ok(GenerateRequest { settings: Some(settings), prompt: Some(Prompt { kind: Some(kind) }) })
     }
 
     fn constraint(&self) -> anyhow::Result<Option<constraint::Kind>> {
+        // The group of these arguments allows one of them at most.
         if let Some(file) = &self.json_schema {
             return Ok(Some(constraint::Kind::JsonSchema(read(file)?)));
         }
@@ -104,6 +104,10 @@ impl Arguments {
             .then(|| constraint::Kind::Choices(Choices { texts: self.choices.clone() }));
         Ok(regex.or(choices))
     }
+}
+
+fn message(role: &str, content: String) -> ChatMessage {
+    ChatMessage { role: role.to_owned(), content }
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
@@ -166,6 +170,8 @@ fn end(
         print(format_args!("{document:#}\n"))?;
         return Ok(Outcome::Done);
     }
+    // The text need not end with a line break. The figures are not part of it, so `> FILE` keeps
+    // the text alone.
     print("\n")?;
     progress(figures(begun, finished, reason));
     Ok(Outcome::Done)

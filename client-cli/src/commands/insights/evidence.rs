@@ -13,7 +13,7 @@ use crate::client::{Connection, answer};
 use crate::context::Context;
 use crate::output::{Document, Outcome, progress};
 
-/// Postings per request: the maximum of the service.
+/// Postings per request: the maximum of the service (`pipeline-services/src/api.rs`).
 const PAGE: u32 = 500;
 
 /// The skill, and filters of its postings.
@@ -49,6 +49,7 @@ pub(super) async fn run(
             page_size: left.cast_signed(),
             page_token: found.next_page_token.clone(),
         };
+        // The totals are those of the last page, the postings those of all pages.
         let ads = std::mem::take(&mut found.ads);
         found = answer(insights.list_skill_ads(request).await)?;
         found.ads.splice(..0, ads);
@@ -94,8 +95,12 @@ fn as_json(found: &ListSkillAdsResponse) -> Value {
         "implicit_count": found.implicit_count, "ads": found.ads.iter().map(ad_json).collect::<Vec<_>>() })
 }
 
+/// The text of a field, `None` (null in JSON) if the service left it empty.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
 fn ad_json(ad: &SkillAd) -> Value {
-    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     json!({ "job_id": ad.job_id, "title": ad.title, "company": given(&ad.company), "portal": ad.portal,
         "country": ad.country, "url": ad.url, "posted_date": given(&ad.posted_date),
         "skill_type": if ad.explicit { "explicit" } else { "implicit" }, "confidence_score": ad.confidence,

@@ -47,6 +47,7 @@ async fn send(context: &Context, ads: Vec<ImportPostingsRequest>) -> anyhow::Res
     });
     let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let answered = postings.import_postings(stream).await;
+    // It ends when everything is sent or the service has hung up, so this does not wait.
     feed.await?;
     answer(answered)
 }
@@ -57,6 +58,7 @@ fn merge_totals(mut totals: ImportPostingsResponse, prepared: &Prepared) -> Impo
     totals.refused += prepared.refused_count;
     totals.errors.extend(prepared.refused.iter().cloned());
     totals.notes.extend(prepared.notes.iter().cloned());
+    // In the order in which a person goes through the files, whether reader or service refused.
     for list in [&mut totals.errors, &mut totals.notes] {
         list.sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
     }
@@ -104,8 +106,11 @@ fn report_problems(totals: &ImportPostingsResponse) {
 }
 
 fn as_json(errors: &[ImportError]) -> Vec<Value> {
-    let one = |error: &ImportError| json!({ "file": error.file, "line": error.line, "message": error.message, "count": error.count.max(1) });
-    errors.iter().map(one).collect()
+    errors.iter().map(error_json).collect()
+}
+
+fn error_json(error: &ImportError) -> Value {
+    json!({ "file": error.file, "line": error.line, "message": error.message, "count": error.count.max(1) })
 }
 
 fn print_totals(context: &Context, totals: &ImportPostingsResponse) -> anyhow::Result<Outcome> {
@@ -161,6 +166,7 @@ fn preview(posting: &Value) -> String {
     let mut lines = String::new();
     for (name, value) in posting.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        // A line break in a text would look like the next field.
         lines += &format!("{name}: {}\n", cut(&text.replace('\n', " ⏎ "), 200));
     }
     lines

@@ -51,6 +51,7 @@ pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
     let mut ads = Vec::new();
     for path in &import.files {
         let file = path.display().to_string();
+        // Further files are read after a failure, so that one call names every faulty one.
         match archive::read(path).and_then(|bytes| {
             read_file(&file, bytes, import, &mut prepared)
                 .map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
@@ -63,6 +64,7 @@ pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
         wrong.iter().for_each(|error| progress(format_args!("error: {error:#}")));
         return Err(last);
     }
+    // Over all files: an export is often split.
     rows::drop_shared_ids(&mut ads, &mut prepared);
     prepared.ads = ads.into_iter().map(|ad| ad.request(import.dry_run)).collect();
     Ok(prepared)
@@ -97,29 +99,32 @@ fn read_file(
 /// Reads the bytes of a file into rows.
 fn table(file: &str, bytes: Vec<u8>, import: &ImportOptions) -> Result<Table, String> {
     let bytes = input::unpack(bytes)?;
-    let kind = input::kind(&bytes);
-    match (kind, import.format) {
-        (input::Kind::Parquet, None | Some(FileFormat::Parquet)) => return columnar::table(bytes),
+    match (input::kind(&bytes), import.format) {
+        (input::Kind::Parquet, None | Some(FileFormat::Parquet)) => columnar::table(bytes),
         (input::Kind::Workbook, None | Some(FileFormat::Xlsx)) => {
-            return workbook::table(bytes, import.sheet.as_deref());
+            workbook::table(bytes, import.sheet.as_deref())
         }
-        (input::Kind::Parquet, Some(_)) => {
-            return Err("is Parquet, which does not match --format".to_owned());
-        }
+        (input::Kind::Parquet, Some(_)) => Err("is Parquet, which does not match --format".to_owned()),
         (input::Kind::Workbook, Some(_)) => {
-            return Err("is a spreadsheet, which does not match --format; pass --format xlsx".to_owned());
+            Err("is a spreadsheet, which does not match --format; pass --format xlsx".to_owned())
         }
-        (input::Kind::Text, Some(FileFormat::Parquet)) => return Err("is not Parquet".to_owned()),
-        (input::Kind::Text, Some(FileFormat::Xlsx)) => return Err("is not a spreadsheet".to_owned()),
-        (input::Kind::Text, _) => {}
+        (input::Kind::Text, Some(FileFormat::Parquet)) => Err("is not Parquet".to_owned()),
+        (input::Kind::Text, Some(FileFormat::Xlsx)) => Err("is not a spreadsheet".to_owned()),
+        (input::Kind::Text, _) => text_table(file, bytes, import),
     }
+}
+
+/// Reads a text file: JSON in any of its forms, or delimited text.
+fn text_table(file: &str, bytes: Vec<u8>, import: &ImportOptions) -> Result<Table, String> {
     let decoded = encoding::decode(&bytes, import.encoding)?;
+    // The text is as large again, and files may have gigabytes.
     drop(bytes);
     let text = &decoded.text;
     if let Some(what) = input::unsupported(text) {
         return Err(format!("is {what}"));
     }
     let asked_json = matches!(import.format, Some(FileFormat::Json | FileFormat::Jsonl));
+    // By name, too: damaged JSON should be reported as JSON, not as text in one column.
     let named_json =
         [".json", ".jsonl", ".ndjson", ".jsonld"].iter().any(|end| base_name(file).ends_with(end));
     let as_json = asked_json || (import.format.is_none() && (named_json || input::is_json(text)));
@@ -155,6 +160,7 @@ fn delimited_table(text: &str, import: &ImportOptions) -> Result<Table, String> 
     for record in records {
         match record.fault {
             None => rows.push((record.line, record.fields.into_iter().map(Value::String).collect())),
+            // It swallows everything behind it, while a stray quote costs its own record.
             Some(delimited::Fault::Unclosed(line)) => {
                 return Err(format!("line {line}: unclosed quote; the file is corrupt or truncated"));
             }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 pub(crate) struct RunSummary {
     /// The run's stages.
     pub stages: Vec<StageSummary>,
-    /// What they worked with and found.
+    /// Inputs and findings of the stages.
     pub facts: RunFacts,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct StageSummary {
     pub seconds: Option<f64>,
 }
 
-/// What the stages of a run worked with and found.
+/// Inputs and findings of the stages of a run.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct RunFacts {
@@ -47,11 +47,11 @@ pub(crate) struct RunFacts {
     pub analysis: AnalysisFacts,
     /// Of the reporter.
     pub report: ReportFacts,
-    /// What is stored at the end.
+    /// Totals of the store at the end.
     pub totals: Totals,
 }
 
-/// What the enhancer worked with.
+/// Inputs of the enhancer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct EnhanceFacts {
@@ -59,7 +59,7 @@ pub(crate) struct EnhanceFacts {
     pub made_by: Option<String>,
 }
 
-/// What the embedder worked with.
+/// Inputs of the embedder.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct EmbedFacts {
@@ -69,7 +69,7 @@ pub(crate) struct EmbedFacts {
     pub dimensions: Option<u64>,
 }
 
-/// What the analyzer found.
+/// Findings of the analyzer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct AnalysisFacts {
@@ -77,7 +77,7 @@ pub(crate) struct AnalysisFacts {
     pub n_clusters: Option<u64>,
 }
 
-/// What the reporter wrote.
+/// Output of the reporter.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ReportFacts {
@@ -85,7 +85,7 @@ pub(crate) struct ReportFacts {
     pub directory: Option<String>,
 }
 
-/// What is stored at the end of a run.
+/// Totals of the store at the end of a run.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Totals {

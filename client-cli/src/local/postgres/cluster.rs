@@ -88,6 +88,7 @@ impl Cluster {
     /// of the cluster, or `initdb` fails.
     pub fn prepare(config: ClusterConfig) -> anyhow::Result<Self> {
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
+        // Before initdb, whose own message would not name the directory at fault.
         config.run_as.check_reach(
             &config.distribution.bin,
             "the PostgreSQL installation",
@@ -150,6 +151,7 @@ impl Cluster {
         }
         self.clear_remains().await?;
         let mut kept = port;
+        // Not tuned: each failure needs another program that takes the port within milliseconds.
         for _ in 0..5 {
             let mut server = self.spawn(ports::choose(kept)?)?;
             match server.wait_ready(&self.config.dir, &self.config.log).await? {
@@ -197,9 +199,11 @@ impl Cluster {
             .with_context(|| format!("cannot create a directory in {}", parent.display()))?;
         config.run_as.chown(staging.path())?;
         self.initdb(staging.path())?;
+        // Before the rename, so that no cluster is ever without its database.
         self.single_user(staging.path(), "postgres", &format!("create database {DATABASE}\n"))?;
         fs::rename(staging.path(), &config.dir)
             .with_context(|| format!("cannot create {}", config.dir.display()))?;
+        // Its directory has moved; the guard must not delete one of that name.
         let _ = staging.keep();
         Ok(())
     }
@@ -212,9 +216,11 @@ impl Cluster {
             .context("cannot write the password file")?;
         std::io::Write::write_all(&mut secret, self.password.as_bytes())
             .context("cannot write the password file")?;
+        // By a file, because a command line is public; initdb reads it as the other user.
         config.run_as.chown(secret.path())?;
         let mut command = config.run_as.command(config.distribution.program("initdb"));
         command
+            // Checksums, which are off by default before PostgreSQL 18, find a damaged disk early.
             .args(["--no-instructions", "--data-checksums", "--encoding=UTF8", "--auth=scram-sha-256"])
             .args(["--username", DATABASE, "--pgdata"])
             .args([dir.as_os_str(), "--pwfile".as_ref(), secret.path().as_os_str()]);
@@ -235,6 +241,7 @@ impl Cluster {
     fn single_user(&self, dir: &Path, database: &str, sql: &str) -> anyhow::Result<()> {
         let config = &self.config;
         let mut command = config.run_as.command(config.distribution.program("postgres"));
+        // Without exit_on_error a statement that fails ends with status 0.
         command.args(["--single", "-c", "exit_on_error=on", "-D"]).args([dir, Path::new(database)]);
         run_quietly(&mut command, "postgres --single", sql)
     }
@@ -254,6 +261,7 @@ impl Cluster {
 
     fn prepare_socket_dir(&self) -> anyhow::Result<()> {
         let dir = &self.config.socket_dir;
+        // The longest name that Postgres may give the socket: ports have up to five digits.
         let path = dir.join(".s.PGSQL.65535");
         anyhow::ensure!(
             path.as_os_str().len() <= MAX_SOCKET_PATH,
@@ -263,6 +271,7 @@ impl Cluster {
         if let Some(parent) = dir.parent() {
             create_dir(parent, 0o755)?;
         }
+        // Not by create_dir: one that exists is not trusted but checked below.
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Ok(()) => self.config.run_as.chown(dir)?,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -297,6 +306,7 @@ impl Cluster {
     fn spawn(&self, port: u16) -> anyhow::Result<Postmaster> {
         let config = &self.config;
         let log = logs::open(&config.log)?;
+        // An earlier start may have failed for another reason.
         let log_before = logs::size(&config.log);
         let program = config.distribution.program("postgres");
         let mut command = config.run_as.command(&program);
@@ -321,6 +331,7 @@ fn socket_dir(run: &Path) -> PathBuf {
     if usual.join(".s.PGSQL.65535").as_os_str().len() <= MAX_SOCKET_PATH {
         return usual;
     }
+    // By digest, so that two data directories of a machine do not share a socket.
     let digest = hex::encode(Sha256::digest(run.as_os_str().as_encoded_bytes()));
     PathBuf::from(format!("/tmp/observatory-{}", &digest[..12]))
 }

@@ -27,6 +27,7 @@ impl ConnectionUrl {
             .context("invalid database URL: expected postgres:// or postgresql://")?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
+        // The last `@`: one in the password may be unencoded, in a host there is none.
         let (user, password) = match authority.rsplit_once('@') {
             None => (None, None),
             Some((info, _)) => match info.split_once(':') {

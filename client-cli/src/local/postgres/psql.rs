@@ -67,8 +67,11 @@ impl Psql {
     fn command(&self, url: &ConnectionUrl) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.program);
         command
+            // A .psqlrc may change the format of the output, and nobody is there to type a
+            // password.
             .args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password"])
             .args(["--set", "ON_ERROR_STOP=1", "--dbname", url.without_password()])
+            // Below the limit of `finish`, so that psql itself says what did not answer.
             .env("PGCONNECT_TIMEOUT", "5")
             .kill_on_drop(true);
         if let Some(password) = url.password() {
@@ -83,6 +86,7 @@ impl Psql {
         url: &ConnectionUrl,
         ended: impl Future<Output = std::io::Result<Output>>,
     ) -> anyhow::Result<Output> {
+        // Not tuned: a person waits for `status` and `doctor`.
         let output = tokio::time::timeout(Duration::from_secs(10), ended)
             .await
             .with_context(|| format!("no response from {url} within 10 s"))?
@@ -107,17 +111,23 @@ impl Psql {
                  (select extversion from pg_extension where extname = 'vector')",
             )
             .await?;
-        let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
-        let mut next = || row.next().unwrap_or_default();
-        let number: u32 = next().parse().context("the server returned no version number")?;
-        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        let row = rows.into_iter().next().unwrap_or_default();
+        let [number, server, available, installed] =
+            row.try_into().ok().context("the server returned no version number")?;
+        let number: u32 = number.parse().context("the server returned no version number")?;
         Ok(ServerVersions {
+            // 180004 is 18.4 (PostgreSQL documentation, `server_version_num`).
             major: number / 10_000,
-            server: next(),
-            vector_available: some(next()),
-            vector_installed: some(next()),
+            server,
+            vector_available: non_null(available),
+            vector_installed: non_null(installed),
         })
     }
+}
+
+/// A value of a row, which is empty for NULL.
+fn non_null(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Versions of a server.

@@ -11,20 +11,27 @@ pub(super) fn initial(memory: u64) -> Vec<(&'static str, String)> {
     let share =
         |parts: u64, least: u64, most: u64| format!("{}MB", (memory / MIB / parts).clamp(least, most));
     vec![
+        // A sixteenth of the memory, where the documentation of PostgreSQL suggests a quarter for a
+        // server of its own: models need the rest.
         ("shared_buffers", share(16, 64, 1024)),
         ("effective_cache_size", share(2, 256, 16 * 1024)),
         // An HNSW graph is built much faster if it fits (pgvector documentation, "Index Build
         // Time").
         ("maintenance_work_mem", share(32, 64, 512)),
         ("work_mem", "16MB".into()),
+        // Twice the default. Not tuned: each stage has a pool, and users have sessions.
         ("max_connections", "200".into()),
+        // The default of 4 is for spinning disks.
         ("random_page_cost", "1.1".into()),
         ("max_wal_size", "1GB".into()),
+        // The only method that every build of PostgreSQL has.
         ("wal_compression", "pglz".into()),
+        // Compiling a short query takes longer than running it.
         ("jit", "off".into()),
         ("timezone", "UTC".into()),
         ("log_timezone", "UTC".into()),
         ("log_line_prefix", "%m [%p] %q%a ".into()),
+        // A client that hangs in a transaction keeps vacuum from cleaning up. Not tuned.
         ("idle_in_transaction_session_timeout", "10min".into()),
     ]
 }
@@ -36,6 +43,7 @@ pub(super) fn of_start(port: u16, socket_dir: &Path) -> Vec<(&'static str, Strin
         ("listen_addresses", "127.0.0.1".into()),
         ("unix_socket_directories", socket_dir.display().to_string()),
         ("unix_socket_permissions", "0700".into()),
+        // The supervisor rotates the log, which therefore has to be its stderr.
         ("logging_collector", "off".into()),
         ("log_destination", "stderr".into()),
     ]

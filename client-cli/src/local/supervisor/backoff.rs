@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
-/// Pause after the first death.
+/// Pause after the first death. Not tuned: short, because most restarts succeed.
 const FIRST: Duration = Duration::from_millis(200);
-/// Longest pause: a fixed cause is noticed within half a minute, and a broken process costs little.
+/// Longest pause. Not tuned: a fixed cause is noticed within half a minute, and a broken process
+/// costs little.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Running time after which a process counts as healthy again.
+/// Running time after which a process counts as healthy again. Not tuned: what fails by its
+/// configuration fails sooner.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
 /// Pauses that double with each death in a row.
@@ -21,6 +23,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Records a death after a running time of `lived`; returns the pause before the next start.
     pub(super) fn after(&mut self, lived: Duration) -> Duration {
+        // Before counting: a process that ran well and died has failed once.
         if lived >= WELL_AFTER {
             self.failures = 0;
         }

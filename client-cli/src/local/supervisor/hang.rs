@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Interval between health checks, and their time-out. A busy server may take seconds to respond.
+/// Interval between health checks, and their time-out. Not tuned: a busy server may take seconds to
+/// respond.
 pub(crate) const DEFAULT_HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// When a process that does not respond counts as hung.
+/// Conditions under which a process that does not respond counts as hung.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HangPolicy {
     /// Interval between health checks, and their time-out.
@@ -60,6 +61,7 @@ where
     // After the machine was suspended, missed checks must not be made up for at once: a process
     // that is only waking up would be killed.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once, when the process has only just responded.
     ticks.tick().await;
     let (mut since, mut missed) = (Instant::now(), 0);
     loop {

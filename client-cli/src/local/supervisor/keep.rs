@@ -53,7 +53,7 @@ pub(super) trait Live: Send {
     fn metrics(&self) -> Option<SocketAddr>;
 }
 
-/// How a process ended.
+/// End of a process.
 enum End {
     /// By itself, or it could not be started; with the reason and the time it was healthy.
     Ended(String, Duration),
@@ -85,6 +85,7 @@ pub(super) async fn keep_alive<U: Unit>(mut unit: U, shared: SharedState, stop: 
         };
         let pause = record_exit(&shared, name, &why, lived, &mut backoff);
         tokio::select! {
+            // Stopping does not wait for the end of a pause.
             () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
@@ -101,6 +102,7 @@ async fn watch<U: Unit>(unit: &mut U, mut live: U::Live, stop: &CancellationToke
     let started_at = Instant::now();
     let hang = detect_hang(live.address(), unit.hang_policy(), U::answers);
     let hung = tokio::select! {
+        // A process that dies while the stack stops has not failed.
         biased;
         () = stop.cancelled() => None,
         ended = unit.ended(&mut live) => {

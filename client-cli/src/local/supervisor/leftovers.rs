@@ -45,6 +45,7 @@ fn marked(data: &DataDir) -> Vec<ProcessId> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| {
+            // Readable for the own processes, and for root all: others could not be stopped anyway.
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
         })

@@ -42,6 +42,7 @@ impl Login {
                 "choose PostgreSQL binaries that include it with --pg-bin or OBSERVATORY_PG_BIN",
             )
         })?;
+        // The same as before, so that a pipeline that is still running keeps its connections.
         let password = secret(&self.data.pipeline_password())?;
         psql.run(owner, &statements(&password))
             .await

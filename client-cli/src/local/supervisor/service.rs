@@ -29,13 +29,13 @@ use crate::local::state::SharedState;
 use crate::local::{binaries, logs, ports};
 
 /// Time-out from start to announcement and first health response. Loading models does not count,
-/// since the servers announce themselves first.
+/// since the servers announce themselves first. Not tuned.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// Polling interval while a service starts.
+/// Polling interval while a service starts. Not tuned.
 const START_INTERVAL: Duration = Duration::from_millis(30);
 
-/// Time-out for a migration, which may build indexes over a large database.
+/// Time-out for a migration. Not tuned: it may build indexes over a large database.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(1800);
 
 /// TLS variables of servers and clients, which are removed because the local stack does not use
@@ -154,6 +154,7 @@ impl Service {
         let file = logs::open(&self.data.log(log))?;
         let errors = file.try_clone().context("cannot open the log file twice")?;
         let mut command = Command::new(&self.program);
+        // Everything else of the environment is passed on: users configure the services by it.
         command.env(STACK_ENV, self.data.root()).env_remove("DATABASE_URL").current_dir("/");
         TLS_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
@@ -228,6 +229,7 @@ impl Service {
         let before = logs::size(&log);
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
         let mut guard = ChildGuard { running: Running::new(child), log_before: before };
+        // Each migration is a transaction: one that the guard kills is not half done.
         let status = tokio::time::timeout(MIGRATION_LIMIT, guard.running.wait())
             .await
             .context("the migration did not finish within half an hour")??;
@@ -296,6 +298,7 @@ impl Unit for Service {
         let before = logs::size(&self.data.log(self.name));
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
         let mut guard = ChildGuard { running: Running::new(child), log_before: before };
+        // Before it is ready, so that it is found if the supervisor dies meanwhile.
         self.shared.update_process(self.name, |process| process.process = Some(guard.running.id().clone()));
         let announcement = self.wait_ready(&mut guard).await?;
         Ok(Server { guard, address: announcement.grpc, metrics: announcement.metrics })

@@ -26,8 +26,8 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    // Six attempts allow up to 15 s of pauses in all: enough for a short outage, and bearable for a
-    // person who waits.
+    // Not tuned. Six attempts allow up to 15 s of pauses in all: enough for a short outage, and
+    // bearable for a person who waits.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -67,6 +67,7 @@ impl Retries {
             HubError::Network { .. } => None,
             _ => return Err(error),
         };
+        // The hub knows best when it has time again.
         let wait = asked.unwrap_or_else(|| self.backoff(fastrand::f64()));
         if self.failed >= self.policy.attempts || wait > self.policy.longest {
             return Err(error);
@@ -93,6 +94,7 @@ fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     match value.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
+        // Dates are written as in e-mail (RFC 9110, section 5.6.7).
         Err(_) => (DateTime::parse_from_rfc2822(value).ok()?.to_utc() - now).to_std().ok(),
     }
 }

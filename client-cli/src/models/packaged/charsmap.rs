@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Marks a unit with a value.
+/// Marks a unit with a value (darts-clone, layout of a unit).
 const VALUE: u32 = 1 << 31;
-/// Marks a unit whose node has a value.
+/// Marks a unit whose node has a value (darts-clone, layout of a unit).
 const HAS_VALUE: u32 = 1 << 8;
 /// Positions reachable from a unit: one per byte value.
 const REACH: usize = 256;

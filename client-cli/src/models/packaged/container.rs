@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 
 /// Magic number.
 const MAGIC: &[u8] = b"E5S1";
-/// Values per block of quantized weights.
+/// Values per block of quantized weights (Q4_0).
 const BLOCK: usize = 32;
 /// Bytes of one block: the scale and 32 half-bytes.
 const BLOCK_BYTES: usize = 18;
@@ -88,6 +88,7 @@ impl<'a> Container<'a> {
             Stored::F32 => values * 4,
             Stored::Q4 => values / BLOCK * BLOCK_BYTES,
         };
+        // as_chunks would drop an incomplete block without a word.
         ensure!(bytes.len() == expected, "tensor {name}: expected {expected} bytes, found {}", bytes.len());
         Ok(bytes)
     }

@@ -93,48 +93,65 @@ fn pooling(container: &Container<'_>) -> Value {
     })
 }
 
-/// The tokenizer in the same parts as that of XLM-RoBERTa: the map of the normalizer, collapsing of
-/// blanks, word-start marks, and a unigram model.
-fn tokenizer(container: &Container<'_>) -> Value {
+/// The tokens that are recognised before the model splits a text, by id.
+fn added_tokens(container: &Container<'_>) -> Vec<Value> {
     let Special { begin, end, pad, unknown } = container.special;
+    // Not among the special ids of the container; it is the last piece of that name.
     let mask = container.pieces.iter().rposition(|(piece, _)| piece == "<mask>");
-    let added = [Some(begin), Some(pad), Some(end), Some(unknown), mask];
-    let mut added: Vec<usize> = added.into_iter().flatten().collect();
-    added.sort_unstable();
-    let added = added.into_iter().map(|id| {
+    let ids = [Some(begin), Some(pad), Some(end), Some(unknown), mask];
+    let mut ids: Vec<usize> = ids.into_iter().flatten().collect();
+    ids.sort_unstable();
+    let tokens = ids.into_iter().map(|id| {
         let content = &container.pieces[id].0;
         json!({ "id": id, "content": content, "single_word": false, "lstrip": Some(id) == mask,
                 "rstrip": false, "normalized": false, "special": true })
     });
-    let added: Vec<Value> = added.collect();
+    tokens.collect()
+}
+
+/// The special tokens around one text and around a pair, as XLM-RoBERTa has them: two `</s>` are
+/// between the texts of a pair.
+fn template(Special { begin, end, .. }: Special) -> Value {
+    let (first, last) = (special_token("<s>"), special_token("</s>"));
+    json!({
+        "type": "TemplateProcessing",
+        "single": [first, sequence("A"), last],
+        "pair": [first, sequence("A"), last, last, sequence("B"), last],
+        "special_tokens": {
+            "<s>": { "id": "<s>", "ids": [begin], "tokens": ["<s>"] },
+            "</s>": { "id": "</s>", "ids": [end], "tokens": ["</s>"] },
+        },
+    })
+}
+
+fn special_token(token: &str) -> Value {
+    json!({ "SpecialToken": { "id": token, "type_id": 0 } })
+}
+
+fn sequence(name: &str) -> Value {
+    json!({ "Sequence": { "id": name, "type_id": 0 } })
+}
+
+/// The tokenizer in the same parts as that of XLM-RoBERTa: the map of the normalizer, collapsing of
+/// blanks, word-start marks, and a unigram model.
+fn tokenizer(container: &Container<'_>) -> Value {
     let map = STANDARD.encode(charsmap::compile(&with_compositions(&container.normaliser)));
-    let special = |token: &str| json!({ "SpecialToken": { "id": token, "type_id": 0 } });
-    let sequence = |name: &str| json!({ "Sequence": { "id": name, "type_id": 0 } });
     let mark = json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true });
-    let (first, last) = (special("<s>"), special("</s>"));
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": added,
+        "added_tokens": added_tokens(container),
         "normalizer": { "type": "Sequence", "normalizers": [
             { "type": "Precompiled", "precompiled_charsmap": map },
             { "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": " " },
         ]},
         "pre_tokenizer": mark,
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [first, sequence("A"), last],
-            "pair": [first, sequence("A"), last, last, sequence("B"), last],
-            "special_tokens": {
-                "<s>": { "id": "<s>", "ids": [begin], "tokens": ["<s>"] },
-                "</s>": { "id": "</s>", "ids": [end], "tokens": ["</s>"] },
-            },
-        },
+        "post_processor": template(container.special),
         "decoder": mark,
         "model": {
             "type": "Unigram",
-            "unk_id": unknown,
+            "unk_id": container.special.unknown,
             "vocab": container.pieces.iter().map(|(piece, score)| json!([piece, f64::from(*score)])).collect::<Vec<_>>(),
             "byte_fallback": false,
         },
@@ -147,7 +164,7 @@ fn tokenizer(container: &Container<'_>) -> Value {
 /// composes. Of those entries the `tokenizers` library can reach the ones with two code points,
 /// with the mark in any of its canonical forms.
 fn with_compositions(single: &BTreeMap<char, String>) -> BTreeMap<String, String> {
-    /// Combining marks whose canonical form is another mark.
+    /// Combining marks whose canonical form is another mark (Unicode, singleton decompositions).
     const MARKS: [(char, char); 3] = [('\u{340}', '\u{300}'), ('\u{341}', '\u{301}'), ('\u{343}', '\u{313}')];
     let mut map: BTreeMap<String, String> =
         single.iter().map(|(from, to)| (from.to_string(), to.clone())).collect();

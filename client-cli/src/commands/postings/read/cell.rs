@@ -4,7 +4,8 @@
 
 use serde_json::Value;
 
-/// Values that programs write for "no value".
+/// Values that programs write for "no value": most are among the defaults of `read_csv` in pandas;
+/// `#N/D` is the `#N/A` of a Spanish spreadsheet.
 const ABSENT: [&str; 14] = [
     "nan", "NaN", "NAN", "NaT", "None", "none", "null", "NULL", "Null", "<NA>", "N/A", "n/a", "#N/A", "#N/D",
 ];
@@ -27,6 +28,7 @@ pub(super) fn is_empty(value: Option<&Value>) -> bool {
 /// Formats a number without the `.0` that spreadsheets and pandas add to integers.
 pub(super) fn number_text(number: &serde_json::Number) -> String {
     match number.as_f64() {
+        // From 2^53 (9.007e15) on, not every integer is a double: digits would be made up.
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9.0e15 => {
             format!("{float:.0}")
         }

@@ -32,6 +32,7 @@ fn rows(bytes: Vec<u8>) -> Result<Read, String> {
     let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(damaged)?;
     let schema = reader.metadata().file_metadata().schema();
     let columns: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
+    // The reader returns nanoseconds as plain integers, without their logical type.
     let nanos: Vec<bool> = schema
         .get_fields()
         .iter()
@@ -46,6 +47,7 @@ fn rows(bytes: Vec<u8>) -> Result<Read, String> {
         let mut cells = Vec::with_capacity(nanos.len());
         for ((_, field), nanos) in record.get_column_iter().zip(&nanos) {
             cells.push(match field {
+                // Rounded down also before 1970.
                 Field::Long(count) if *nanos => moment(count.div_euclid(1_000)),
                 field => value(field),
             });
@@ -78,6 +80,7 @@ fn value(field: &Field) -> Value {
         Field::Double(number) => float(*number),
         Field::Decimal(decimal) => Value::String(decimal_text(decimal)),
         Field::Str(text) => Value::String(text.clone()),
+        // Some writers leave out the annotation that marks a column as text.
         Field::Bytes(bytes) => Value::String(String::from_utf8_lossy(bytes.data()).into_owned()),
         Field::Date(days) => date(*days),
         Field::TimestampMillis(count) => moment(count.saturating_mul(1_000)),
@@ -114,6 +117,7 @@ fn moment(micros: i64) -> Value {
 fn decimal_text(decimal: &Decimal) -> String {
     let bytes = decimal.data();
     let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+    // Big-endian two's complement (Parquet format, DECIMAL); starting at -1 extends the sign.
     let unscaled =
         bytes.iter().fold(if negative { -1 } else { 0_i128 }, |sum, byte| (sum << 8) | i128::from(*byte));
     let scale = usize::try_from(decimal.scale()).unwrap_or_default();

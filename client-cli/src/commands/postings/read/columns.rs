@@ -28,7 +28,7 @@ pub(crate) const FIELDS: [&str; 14] = [
 ];
 
 /// Fields that every advertisement has.
-const REQUIRED: [&str; 5] = ["portal", "country", "url", "title", "description"];
+pub(super) const REQUIRED: [&str; 5] = ["portal", "country", "url", "title", "description"];
 
 /// Columns that together form a salary, as JobSpy and Adzuna write them.
 pub(super) const PAY: [&[&str]; 4] = [
@@ -135,7 +135,7 @@ impl FromStr for Columns {
     }
 }
 
-/// How well the name of a column fits a field; smaller is better.
+/// Quality of the match between the name of a column and a field; smaller is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Same,
@@ -145,6 +145,7 @@ enum Rank {
 }
 
 fn rank(field: &str, column: &str) -> Option<Rank> {
+    // The exact name first, so that our own exports are read without a guess.
     if column == field {
         return Some(Rank::Same);
     }
@@ -156,10 +157,9 @@ fn rank(field: &str, column: &str) -> Option<Rank> {
         return Some(Rank::Folded);
     }
     let (_, names, words) = NAMES.iter().find(|(name, _, _)| *name == field)?;
-    let among = |list: &str| list.split(' ').any(|name| name == folded);
-    if among(names) {
+    if names.split(' ').any(|name| name == folded) {
         Some(Rank::Name)
-    } else if among(words) {
+    } else if words.split(' ').any(|word| word == folded) {
         Some(Rank::Word)
     } else {
         None
@@ -206,6 +206,7 @@ impl Mapping {
                 mapping.infer(field, columns, rows)?;
             }
         }
+        // Not in the order of the flags: what is shown should not depend on that.
         mapping.fields.sort_by_key(|(field, _)| FIELDS.iter().position(|known| known == field));
         mapping.find_pay(columns);
         let missing: Vec<&str> =
@@ -265,6 +266,7 @@ impl Mapping {
     fn find_pay(&mut self, columns: &[String]) {
         let found = PAY
             .map(|names: &[&str]| columns.iter().position(|column| names.contains(&fold(column).as_str())));
+        // A salary in one text is what the employer wrote; parts of it are somebody's reading.
         if !self.has("salary_raw") && (found[0].is_some() || found[1].is_some()) {
             self.pay = Some(found);
             self.inferred = true;

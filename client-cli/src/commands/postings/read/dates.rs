@@ -53,6 +53,7 @@ impl FromStr for DateFormat {
 /// Converts a format as spreadsheets write it, `dd/mm/yyyy` or `dd/mm/aaaa`, to a pattern.
 fn spelt(letters: &str) -> String {
     let mut pattern = letters.to_lowercase().replace('a', "y");
+    // The longer first, because each contains the next.
     for (long, short) in [("yyyy", "%Y"), ("yy", "%y"), ("dd", "%d"), ("mmm", "%b"), ("mm", "%m")] {
         pattern = pattern.replacen(long, short, 1);
     }
@@ -61,6 +62,7 @@ fn spelt(letters: &str) -> String {
 
 /// True if a pattern can format a day and parse the same day back.
 fn is_pattern(pattern: &str) -> bool {
+    // 23 cannot be a month, so a pattern that confuses the two does not lead back.
     let day = NaiveDate::from_ymd_opt(2026, 11, 23).unwrap_or_default().and_time(NaiveTime::MIN).and_utc();
     let mut written = String::new();
     pattern.contains('%')
@@ -98,6 +100,8 @@ impl Dates {
         let mut values = values.filter(|(_, value)| !is_empty(Some(value)));
         if *format != DateFormat::Detect {
             let Some((line, first)) = values.next() else { return Ok(dates) };
+            // A format that fits nothing is a mistake in the flag; one that fits most values is
+            // not.
             if dates.read(first).is_err() && values.all(|(_, value)| dates.read(value).is_err()) {
                 let text = shown(first);
                 return Err(format!(
@@ -161,25 +165,24 @@ struct Survey {
 
 impl Survey {
     fn look(&mut self, line: u64, value: &Value) {
-        let text = || shown(value);
         if value.as_f64().is_some_and(|count| is_seconds(count) || is_milliseconds(count)) {
-            self.counted.get_or_insert_with(|| (line, text()));
+            self.counted.get_or_insert_with(|| (line, shown(value)));
         }
         match reading(value) {
             Reading::Certain(_) => self.certain += 1,
             Reading::Pair { first, second, .. } if first > 12 && second <= 12 => {
-                self.day_first.get_or_insert_with(|| (line, text()));
+                self.day_first.get_or_insert_with(|| (line, shown(value)));
             }
             Reading::Pair { first, second, .. } if second > 12 && first <= 12 => {
-                self.month_first.get_or_insert_with(|| (line, text()));
+                self.month_first.get_or_insert_with(|| (line, shown(value)));
             }
             // 11/11/2025 is the same day in either order.
             Reading::Pair { first, second, .. } if first == second => self.certain += 1,
             Reading::Pair { first, second, .. } if first <= 12 && second <= 12 => {
-                self.doubtful.get_or_insert_with(|| (line, text()));
+                self.doubtful.get_or_insert_with(|| (line, shown(value)));
             }
             Reading::Needs(what) => {
-                self.needs.get_or_insert_with(|| (line, text(), what));
+                self.needs.get_or_insert_with(|| (line, shown(value), what));
             }
             Reading::Pair { .. } | Reading::Unreadable => {}
         }
@@ -219,12 +222,14 @@ fn by_format(value: &Value, format: &DateFormat) -> Option<Moment> {
         Value::Number(number) => number_text(number),
         _ => return None,
     };
-    let count = || text.replace(',', ".").parse::<f64>().ok();
+    // Spanish spreadsheets write a decimal comma.
+    let count = text.replace(',', ".").parse::<f64>().ok();
     match format {
         DateFormat::Detect => None,
-        DateFormat::Excel => count().filter(|days| (1.0..100_000.0).contains(days)).and_then(excel),
-        DateFormat::Seconds => count().and_then(epoch),
-        DateFormat::Milliseconds => count().and_then(|count| epoch(count / 1e3)),
+        // Up to the year 2173; larger numbers are something else.
+        DateFormat::Excel => count.filter(|days| (1.0..100_000.0).contains(days)).and_then(excel),
+        DateFormat::Seconds => count.and_then(epoch),
+        DateFormat::Milliseconds => count.and_then(|count| epoch(count / 1e3)),
         DateFormat::Pattern(pattern) => by_pattern(&text, pattern),
     }
 }
@@ -237,12 +242,14 @@ fn by_pattern(text: &str, pattern: &str) -> Option<Moment> {
     } else {
         text
     };
+    // The most specific first: a pattern without zone or time fails in these two.
     if let Ok(moment) = DateTime::parse_from_str(text, pattern) {
         return Some(Moment { zone: Some(*moment.offset()), ..Moment::naive(moment.naive_local()) });
     }
     if let Ok(moment) = NaiveDateTime::parse_from_str(text, pattern) {
         return Some(Moment::naive(moment));
     }
+    // The value may have a time that the pattern leaves out.
     let (day, tail) = NaiveDate::parse_and_remainder(text, pattern).ok()?;
     let (time, zone) = tail_of(tail).filter(|_| tail.is_empty() || tail.starts_with(['T', ' ', ',']))?;
     Some(Moment { day, time, zone }).filter(|moment| is_year(moment.day.year()))
@@ -264,6 +271,7 @@ fn in_english(text: &str) -> String {
 
 /// Converts a serial date of a spreadsheet.
 pub(super) fn excel(days: f64) -> Option<Moment> {
+    // Excel counts a 29 February 1900 that never was; this base gives its dates from March 1900 on.
     let base = NaiveDate::from_ymd_opt(1899, 12, 30)?;
     let day = base.checked_add_days(Days::new(days as u64))?;
     let time =

@@ -3,17 +3,25 @@
 //! Faulty quotes are found and reported with the line, since they would swallow other records.
 
 use super::columns;
+use super::grid::HEADING_WITHIN;
 
-/// Number of records to examine for the delimiter: enough to see through titles and notes at the
-/// top.
+/// Number of records to examine for the delimiter. Not tuned: enough to see through titles and
+/// notes at the top.
 const SAMPLE: usize = 200;
 
-/// How fields are separated and quoted.
+/// Separators and quotes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dialect {
     pub(super) delimiter: char,
     /// True if a backslash escapes the next character, as pandas writes with `escapechar="\\"`.
     pub(super) escapes: bool,
+}
+
+impl Dialect {
+    /// True for the bytes that end a field without quotes.
+    fn ends_field(self, byte: u8) -> bool {
+        byte == self.delimiter as u8 || matches!(byte, b'\r' | b'\n')
+    }
 }
 
 /// A record of a file.
@@ -66,16 +74,15 @@ impl<'t> Records<'t> {
     }
 
     fn bare(&mut self) -> String {
-        let stops = |byte: &u8| *byte == self.dialect.delimiter as u8 || matches!(byte, b'\r' | b'\n');
         let rest = &self.text.as_bytes()[self.at..];
         if !self.dialect.escapes {
-            let length = rest.iter().position(stops).unwrap_or(rest.len());
+            let length = rest.iter().position(|byte| self.dialect.ends_field(*byte)).unwrap_or(rest.len());
             self.at += length;
             return self.text[self.at - length..self.at].to_owned();
         }
         let mut field = String::new();
         while let Some(char) = self.text[self.at..].chars().next() {
-            if u8::try_from(char).is_ok_and(|byte| stops(&byte)) {
+            if u8::try_from(char).is_ok_and(|byte| self.dialect.ends_field(byte)) {
                 break;
             }
             self.at += char.len_utf8();
@@ -124,6 +131,7 @@ impl<'t> Records<'t> {
                     self.at += 1;
                 }
                 _ => {
+                    // Inside a field every line end becomes LF, whatever the file uses.
                     self.end_of_line();
                     field.push('\n');
                 }
@@ -146,6 +154,7 @@ impl Iterator for Records<'_> {
                 let field = self.quoted(&mut record.fault);
                 record.fields.push(field);
                 let after = self.line;
+                // Blanks between a quote and the delimiter are harmless.
                 if record.fault.is_none() && !self.bare().trim().is_empty() {
                     record.fault = Some(Fault::AfterQuote(after));
                 }
@@ -176,7 +185,7 @@ fn separator_line(text: &str) -> (Option<char>, &str) {
     }
 }
 
-/// How well a delimiter fits the beginning of a text.
+/// Quality of the match between a delimiter and the beginning of a text.
 struct Fit {
     delimiter: char,
     /// Fields of most records.
@@ -202,6 +211,7 @@ pub(super) fn parse_delimiter(text: &str) -> Result<char, String> {
             }
         }
     };
+    // A letter or a digit would split words and numbers.
     if named.is_ascii() && !matches!(named, '"' | '\r' | '\n' | '\\') && !named.is_alphanumeric() {
         Ok(named)
     } else {
@@ -243,14 +253,21 @@ pub(super) fn named(delimiter: char) -> String {
 fn fit(text: &str, delimiter: char) -> Option<Fit> {
     let dialect = Dialect { delimiter, escapes: false };
     let records: Vec<Record> = Records::new(text, dialect).take(SAMPLE).collect();
+    // Lines with one field are titles and notes, which say nothing about the delimiter.
     let mut widths: Vec<usize> =
         records.iter().map(|record| record.fields.len()).filter(|width| *width > 1).collect();
     widths.sort_unstable();
-    let count = |width: usize| widths.iter().filter(|other| **other == width).count();
-    let width = widths.iter().copied().max_by_key(|width| count(*width))?;
-    let known = records.iter().take(10).map(|record| columns::known(&record.fields)).max()?;
-    Some(Fit { delimiter, width, known, agree: count(width) as f64 / records.len() as f64 })
+    let (width, count) = most_frequent(&widths)?;
+    let known = records.iter().take(HEADING_WITHIN).map(|record| columns::known(&record.fields)).max()?;
+    Some(Fit { delimiter, width, known, agree: count as f64 / records.len() as f64 })
         .filter(|fit| fit.width > 1)
+}
+
+/// The most frequent of sorted numbers and how often it occurs; of equally frequent ones the
+/// largest.
+fn most_frequent(sorted: &[usize]) -> Option<(usize, usize)> {
+    let runs = sorted.chunk_by(|one, next| one == next);
+    runs.map(|run| (run[0], run.len())).max_by_key(|(_, count)| *count)
 }
 
 fn is_clean(records: &[Record]) -> bool {
@@ -265,6 +282,7 @@ pub(super) fn records(text: &str, delimiter: char) -> (Dialect, Vec<Record>) {
     if is_clean(&records) && !only_doubled(text) || !text.contains('\\') {
         return (plain, records);
     }
+    // Second, because in most files a backslash is just a character, as in a path.
     let escaped: Vec<Record> = Records::new(text, escapes).collect();
     if is_clean(&escaped) { (escapes, escaped) } else { (plain, records) }
 }

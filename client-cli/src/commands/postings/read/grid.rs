@@ -9,8 +9,8 @@ use super::columns;
 use super::problems::Problems;
 use super::table::{Row, Table};
 
-/// Rows to search for the header; titles above it are rarely longer.
-const HEADING_WITHIN: usize = 10;
+/// Rows to search for the header. Not tuned: titles above it are rarely longer.
+pub(super) const HEADING_WITHIN: usize = 10;
 
 /// Rows of a grid from the first one on.
 pub(super) struct Grid {
@@ -70,13 +70,18 @@ impl Grid {
     fn heading(&self) -> Option<usize> {
         let filled: Vec<usize> =
             (0..self.rows.len()).filter(|at| !is_blank(&self.rows[*at].1)).take(HEADING_WITHIN).collect();
-        let known = |at: usize| columns::known(&texts(&self.rows[at].1));
         let first = *filled.first()?;
-        if known(first) >= 2 {
+        if self.known_names(first) >= 2 {
             return Some(first);
         }
-        let better = filled.iter().copied().find(|at| known(*at) >= 3);
+        // A row of data may contain two such words, so a later row needs three.
+        let better = filled.iter().copied().find(|at| self.known_names(*at) >= 3);
         Some(better.unwrap_or(first))
+    }
+
+    /// Number of cells of a row that could be names of columns.
+    fn known_names(&self, at: usize) -> usize {
+        columns::known(&texts(&self.rows[at].1))
     }
 }
 

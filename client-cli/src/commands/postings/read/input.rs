@@ -8,7 +8,8 @@ use zip::ZipArchive;
 
 use crate::files::archive;
 
-/// Maximum nesting of compression, such as a .gz in a .zip; bounds the work on a hostile file.
+/// Maximum nesting of compression, which bounds the work on a hostile file. Not tuned: a .gz in a
+/// .zip is as deep as people go.
 const WRAPPINGS: usize = 3;
 
 /// Format of a file.
@@ -40,6 +41,7 @@ pub(super) enum Kind {
 /// If the data is corrupt, or a zip does not contain exactly one file.
 pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     for _ in 0..WRAPPINGS {
+        // The magic numbers of gzip (RFC 1952) and zip; a name may lie.
         if bytes.starts_with(&[0x1f, 0x8b]) {
             bytes = archive::gunzip(&bytes)?;
         } else if bytes.starts_with(b"PK") {
@@ -80,6 +82,7 @@ fn only_entry(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<Vec<u8>, String
 pub(super) fn kind(bytes: &[u8]) -> Kind {
     if bytes.starts_with(b"PAR1") {
         Kind::Parquet
+    // The second is OLE2: .xls before 2007, and an .xlsx with a password.
     } else if bytes.starts_with(b"PK") || bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]) {
         Kind::Workbook
     } else {
@@ -91,6 +94,7 @@ pub(super) fn kind(bytes: &[u8]) -> Kind {
 pub(super) fn is_json(text: &str) -> bool {
     let mut chars = text.chars().filter(|c| !c.is_whitespace());
     match chars.next() {
+        // One character is not enough: prose may begin with a bracket.
         Some('{') => matches!(chars.next(), None | Some('"' | '}')),
         Some('[') => matches!(chars.next(), None | Some('{' | '[' | ']' | '"')),
         _ => false,
@@ -100,6 +104,7 @@ pub(super) fn is_json(text: &str) -> bool {
 /// Describes a text in an unsupported format.
 pub(super) fn unsupported(text: &str) -> Option<&'static str> {
     let start: String = text.trim_start().chars().take(15).collect::<String>().to_lowercase();
+    // Portals export tables of HTML under the name .xls.
     if ["<html", "<!doctype html", "<table", "<meta"].iter().any(|tag| start.starts_with(tag)) {
         Some("a web page, despite its name; open it in a spreadsheet program and save it as .xlsx")
     } else if start.starts_with("<?xml") {

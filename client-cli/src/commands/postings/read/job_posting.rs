@@ -69,6 +69,7 @@ pub(super) fn fields(object: &Map<String, Value>) -> Map<String, Value> {
             fields.insert(field.to_owned(), value);
         }
     }
+    // What a field of ours was taken from must not be reported as not used.
     for (name, value) in &plain {
         if !taken.contains(&name.as_str()) && !fields.contains_key(name) {
             fields.insert(name.clone(), value.clone());
@@ -86,6 +87,7 @@ fn bare(name: &str) -> &str {
 }
 
 fn address(plain: &Map<String, Value>) -> Option<Value> {
+    // An @id may also be a fragment of the page, and the others may be objects.
     for name in ["@id", "mainEntityOfPage", "sameAs"] {
         if let Some(value) = plain.get(name)
             && value.as_str().is_some_and(|text| text.starts_with("http"))

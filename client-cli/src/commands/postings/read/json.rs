@@ -11,7 +11,8 @@ use super::problems::Problems;
 use super::table::{Row, Table};
 use crate::files::encoding::line_at;
 
-/// Maximum depth to search for the array of advertisements.
+/// Maximum depth to search for the array of advertisements. Not tuned: responses of web services
+/// wrap it two or three times.
 const DEPTH: usize = 4;
 
 /// A JSON value without duplicate members, of which serde_json would silently keep the last.
@@ -122,20 +123,15 @@ fn without_nan(text: &str) -> String {
 /// If it is corrupt, or contains several arrays and it is not clear which one to use.
 pub(super) fn table(text: &str) -> Result<Table, String> {
     let start = text.trim_start();
-    let mut reader = Reader::default();
+    // An array is one document, however it is broken into lines.
     if start.starts_with('[') {
-        let value = parse(text).map_err(|error| broken(&error))?;
-        let form = if value.as_array().is_some_and(|list| list.iter().any(Value::is_object)) {
-            "a JSON array"
-        } else {
-            "JSON"
-        };
-        reader.document(text, value)?;
-        return Ok(reader.finish(form));
+        return array(text);
     }
+    let mut reader = Reader::default();
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let first = lines.next().map(|line| parse(line).is_ok());
     let single = lines.next().is_none();
+    // A first line that is not JSON by itself belongs to a document of several lines.
     if single || first == Some(false) {
         match parse(text) {
             Ok(value) => {
@@ -161,10 +157,19 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
     Ok(reader.finish("JSON Lines"))
 }
 
+fn array(text: &str) -> Result<Table, String> {
+    let value = parse(text).map_err(|error| broken(&error))?;
+    let of_objects = value.as_array().is_some_and(|list| list.iter().any(Value::is_object));
+    let mut reader = Reader::default();
+    reader.document(text, value)?;
+    Ok(reader.finish(if of_objects { "a JSON array" } else { "JSON" }))
+}
+
 /// True if the first line starts an object that continues on the next one, as in pretty-printed
 /// JSON.
 fn starts_document(start: &str) -> bool {
     let first = start.lines().next().unwrap_or_default().trim_end();
+    // JSON Lines with commas behind them are still lines.
     first.ends_with(['{', '[', ',']) && !first.ends_with("},")
 }
 
@@ -288,6 +293,7 @@ fn extended(value: &Value) -> Value {
     let mut members = object.iter();
     match (members.next(), members.next()) {
         (Some((name, inner)), None) if name.starts_with('$') => match inner {
+            // `{"$numberLong": "5"}` carries its number as text, to keep all digits.
             Value::String(text) if name.starts_with("$number") => {
                 text.parse().map_or_else(|_| inner.clone(), Value::Number)
             }
@@ -309,6 +315,7 @@ fn reason(error: &serde_json::Error) -> String {
 fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value>>, String> {
     let is_posting = object.contains_key("@type") || object.contains_key("@graph");
     let names: Vec<String> = object.keys().cloned().collect();
+    // An object with three of our fields is an advertisement, though it may hold arrays.
     if is_posting || depth == DEPTH || super::columns::known(&names) > 2 {
         return Ok(None);
     }
@@ -362,6 +369,7 @@ fn pandas(object: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
     let same = parts
         .iter()
         .all(|(_, part)| part.len() == first.len() && first.keys().all(|key| part.contains_key(key)));
+    // Columns of cells: the keys are the row numbers that pandas writes.
     if same && !first.is_empty() && are_numbers(first.keys()) {
         let mut rows = Vec::new();
         for key in first.keys() {
@@ -384,6 +392,7 @@ impl Places {
         collect(value, &mut objects);
         let braces = opening_braces(text);
         let mut lines = std::collections::HashMap::new();
+        // Off by one, every line would be wrong; then all are reported as line 1.
         if braces.len() == objects.len() {
             let (mut line, mut last) = (1, 0);
             for (object, at) in objects.into_iter().zip(braces) {
@@ -396,6 +405,7 @@ impl Places {
     }
 
     fn line(&self, value: &Value) -> u64 {
+        // By address: equal objects may occur twice, and the document is not moved meanwhile.
         self.lines.get(&std::ptr::from_ref(value)).copied().unwrap_or(1)
     }
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Number, Value};
 
-/// Maximum nesting, which bounds the recursion.
+/// Maximum nesting, which bounds the recursion. Not tuned: far above any list in a cell.
 const DEPTH: usize = 16;
 
 /// Parses a list or object; `None` if the text is anything else, such as prose in brackets.
@@ -35,6 +35,7 @@ impl Reader<'_> {
         match self.rest.chars().next()? {
             _ if depth > DEPTH => None,
             '[' => self.list(']', depth),
+            // Tuples of Python.
             '(' => self.list(')', depth),
             '{' => self.object(depth),
             quote @ ('"' | '\'') => self.text(quote).map(Value::String),
@@ -111,6 +112,7 @@ fn hex(chars: &mut std::str::CharIndices<'_>, digits: usize) -> Option<char> {
     for _ in 0..digits {
         code = code * 16 + chars.next()?.1.to_digit(16)?;
     }
+    // JSON writes characters beyond U+FFFF as two surrogates; such a list stays text.
     char::from_u32(code)
 }
 

@@ -7,7 +7,8 @@ use zip::ZipArchive;
 
 use crate::files::archive;
 
-/// Assumed value of a number that cannot be parsed: the rows of the largest possible sheet.
+/// Assumed value of a number that cannot be parsed: the rows of the largest sheet that Excel and
+/// LibreOffice can have.
 const MOST: usize = 1_048_576;
 
 /// Number of cells of the largest sheet, up to its last filled row and column; 0 for other formats.
@@ -15,6 +16,7 @@ pub(super) fn cells(bytes: &[u8]) -> usize {
     const CONTENT: &str = "content.xml";
     let Ok(mut file) = ZipArchive::new(Cursor::new(bytes)) else { return 0 };
     let Some(place) = archive::names(&file).iter().position(|name| name == CONTENT) else { return 0 };
+    // A damaged archive counts as small here; the reader reports it.
     let content = archive::entry(&mut file, place, CONTENT).unwrap_or_default();
     largest(&String::from_utf8_lossy(&content))
 }
@@ -40,6 +42,7 @@ fn largest(content: &str) -> usize {
             }
             "table:table-cell" | "table:covered-table-cell" => {
                 sheet.column = sheet.column.saturating_add(repeated(tag, "table:number-columns-repeated"));
+                // Sheets end with empty cells that are repeated a million times and cost nothing.
                 if ["office:", "calcext:", "table:formula"].iter().any(|filled| tag.contains(filled)) {
                     (sheet.height, sheet.width) = (sheet.rows, sheet.width.max(sheet.column));
                     largest = largest.max(sheet.height.saturating_mul(sheet.width));
@@ -78,6 +81,7 @@ impl<'t> Iterator for Tags<'t> {
             let (mut quote, mut end) = (None, None);
             for (at, byte) in self.rest.bytes().enumerate() {
                 match (byte, quote) {
+                    // Inside of quotes a bracket is text.
                     (b'>', None) => {
                         end = Some(at);
                         break;

@@ -56,14 +56,14 @@ pub(crate) struct ImportOptions {
 /// Parses a day, or a time with its zone. A day becomes noon UTC, which is on the same day in
 /// almost all time zones.
 fn collected(text: &str) -> Result<String, String> {
-    let day = |day: chrono::NaiveDate| day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc());
     let time = match (text.parse::<chrono::NaiveDate>(), chrono::DateTime::parse_from_rfc3339(text)) {
-        (Ok(named), _) => day(named),
+        (Ok(day), _) => day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc()),
         (_, Ok(time)) => Some(time.to_utc()),
         _ => None,
     };
     let time =
         time.ok_or_else(|| format!("invalid date `{text}`: expected 2025-11-03 or 2025-11-03T10:30:00Z"))?;
+    // A day of grace for clocks and time zones.
     if time > chrono::Utc::now() + chrono::Duration::days(1) {
         return Err(format!(
             "`{text}` is in the future; expected the date on which the advertisements were collected"

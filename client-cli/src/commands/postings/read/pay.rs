@@ -49,6 +49,7 @@ pub(super) fn of_object(object: &Map<String, Value>) -> Option<String> {
         Some(Value::Object(value)) => value,
         _ => object,
     };
+    // The currency may be given with the amount, or around it.
     let member = |names: [&str; 3]| {
         names.iter().find_map(|name| part(amount.get(*name)).or_else(|| part(object.get(*name))))
     };

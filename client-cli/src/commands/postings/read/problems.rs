@@ -5,9 +5,9 @@ use observatory_proto::pipeline::v1::ImportError;
 
 use crate::commands::text::excerpt;
 
-/// Maximum number of kinds of problems to report: more would not be read.
+/// Maximum number of kinds of problems to report. Not tuned: nobody reads more.
 const KINDS: usize = 100;
-/// Further examples in a message.
+/// Further examples in a message. Not tuned: enough to see a pattern.
 const SHOWN: usize = 3;
 
 /// Problems of the rows of one file.

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::cell::is_empty;
-use super::columns::Mapping;
+use super::columns::{Mapping, REQUIRED};
 use super::dates::{DateFormat, Dates};
 use super::options::ImportOptions;
 use super::prepared::{Ad, FileSummary, Prepared};
@@ -16,11 +16,8 @@ use super::table::{Row, Table};
 use super::{pay, values, workbook};
 use crate::commands::text::excerpt;
 
-/// Fields that every advertisement needs.
-const NEEDED: [&str; 5] = ["portal", "country", "url", "title", "description"];
-
-/// Maximum size of an advertisement in bytes. A message of the service may have 16 MiB, and JSON
-/// may escape a byte as six.
+/// Maximum size of an advertisement in bytes. A message of the service may have 16 MiB
+/// (`pipeline-services/src/api.rs`), and JSON may escape a byte as six.
 const LONGEST: usize = 2 << 20;
 
 /// Maximum length of a spreadsheet cell in UTF-16 units (Excel specifications and limits).
@@ -123,7 +120,8 @@ impl Converter<'_> {
                     object.insert((*field).to_owned(), Value::String(text));
                 }
                 Ok(None) => {}
-                Err(kind) if NEEDED.contains(field) => {
+                // A required field that cannot be read costs the advertisement, any other itself.
+                Err(kind) if REQUIRED.contains(field) => {
                     refused.add(row.place, &format!("{field}: {kind}"), &plain(value));
                     return None;
                 }
@@ -133,6 +131,7 @@ impl Converter<'_> {
         if let Some(pay) = self.pay(row) {
             object.insert("salary_raw".to_owned(), Value::String(pay));
         }
+        // A value of the file comes before that of a flag.
         for (field, default) in self.defaults {
             if let (Some(default), None) = (default, object.get(field)) {
                 object.insert(field.to_owned(), Value::String(default.to_owned()));
@@ -152,6 +151,7 @@ impl Converter<'_> {
         if let Some(text) = value.as_str().filter(|text| values::is_formula_error(text)) {
             return Err(format!("`{}` is a formula error", excerpt(text)));
         }
+        // Excel cuts a longer text off at exactly this length.
         if value.as_str().is_some_and(|text| text.encode_utf16().count() == CELL) {
             changed.add(
                 line,
@@ -222,6 +222,7 @@ pub(super) fn drop_shared_ids(ads: &mut [Ad], prepared: &mut Prepared) {
     for ad in ads.iter_mut() {
         let Some(key) = key(ad).filter(|key| shared.contains(key)) else { continue };
         ad.object.remove("id");
+        // Advertisements are in the order of the files, so the last entry is that of this file.
         if problems.last().is_none_or(|(file, _)| *file != ad.file) {
             problems.push((ad.file.clone(), Problems::default()));
         }

@@ -118,6 +118,7 @@ fn object_text(field: &str, object: &Map<String, Value>) -> Result<Option<String
 /// Interprets yes and no in a column about remote work; other words are kept.
 pub(super) fn remote(text: &str) -> Option<String> {
     match fold(text).as_str() {
+        // `10` and `00` are 1.0 and 0.0, whose point is lost by folding.
         "true" | "verdadero" | "si" | "yes" | "1" | "10" | "sim" => Some("remote".to_owned()),
         "false" | "falso" | "no" | "0" | "00" | "nao" => None,
         "telecommute" => Some("remote".to_owned()),
@@ -130,12 +131,13 @@ pub(super) fn remote(text: &str) -> Option<String> {
 /// # Errors
 /// If digits were lost.
 pub(super) fn id(value: &Value) -> Result<Option<String>, String> {
-    let lost = || Err("lost digits because it was saved as a number".to_owned());
+    const LOST: &str = "lost digits because it was saved as a number";
     if let Value::Number(number) = value
         && number.is_f64()
+        // Spreadsheets keep fifteen digits (Excel specifications and limits).
         && number.as_f64().is_some_and(|float| float.abs() >= 1.0e15 || float.fract() != 0.0)
     {
-        return lost();
+        return Err(LOST.to_owned());
     }
     let value = match value {
         // A schema.org identifier names its scheme and has the id as its value.
@@ -145,16 +147,20 @@ pub(super) fn id(value: &Value) -> Result<Option<String>, String> {
         value => value,
     };
     let Some(text) = text_of("id", value)?.map(|text| text.trim().to_owned()) else { return Ok(None) };
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // pandas turns a column of whole numbers with gaps into floating-point numbers.
-    if let Some(whole) = text.strip_suffix(".0").filter(|whole| digits(whole)) {
+    if let Some(whole) = text.strip_suffix(".0").filter(|whole| are_digits(whole)) {
         return Ok(Some(whole.to_owned()));
     }
+    // 8.1E+15 is what a spreadsheet saves of a long id that it shows like that.
     let scientific = text.split_once(['E', 'e']).is_some_and(|(mantissa, exponent)| {
         let mantissa = mantissa.replacen([',', '.'], "", 1);
-        digits(&mantissa) && exponent.strip_prefix('+').is_some_and(digits)
+        are_digits(&mantissa) && exponent.strip_prefix('+').is_some_and(are_digits)
     });
-    if scientific { lost() } else { Ok(Some(text)) }
+    if scientific { Err(LOST.to_owned()) } else { Ok(Some(text)) }
+}
+
+fn are_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]

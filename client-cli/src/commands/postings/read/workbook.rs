@@ -9,14 +9,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use calamine::{Cell, Data, DataRef, Reader, SheetVisible, Sheets, XlsxError, open_workbook_auto_from_rs};
 use serde_json::Value;
 
-use super::grid::Grid;
+use super::grid::{Grid, HEADING_WITHIN};
 use super::problems::Problems;
 use super::table::Table;
 use super::{columns, dates, ods, values};
 use crate::commands::text::excerpt;
 
 /// Maximum cells of a sheet, counting empty ones before the last filled cell of each row, which
-/// take memory too. An estimate.
+/// take memory too. Not tuned: far above any sheet of advertisements, and about what a laptop can
+/// hold.
 const CELLS: usize = 50_000_000;
 
 /// Reads the requested sheet, or else the one with data.
@@ -62,12 +63,7 @@ type Book = Sheets<Cursor<Vec<u8>>>;
 
 /// Chooses the sheet to read; returns its name, its rows, and the names of others with data.
 fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<String>), String> {
-    let visible: Vec<String> = book
-        .sheets_metadata()
-        .iter()
-        .filter(|sheet| sheet.visible == SheetVisible::Visible || asked == Some(sheet.name.as_str()))
-        .map(|sheet| sheet.name.clone())
-        .collect();
+    let visible = sheet_names(book, asked);
     if let Some(name) = asked {
         let Some(found) = visible.iter().find(|sheet| sheet.as_str() == name) else {
             return Err(format!("no sheet `{name}`; found {}", visible.join(", ")));
@@ -83,9 +79,7 @@ fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<Str
         }
     }
     let names: Vec<String> = filled.iter().map(|(name, _)| format!("`{}`", excerpt(name))).collect();
-    let known =
-        |rows: &Rows| rows.iter().take(10).map(|(_, cells)| columns::known(&texts(cells))).max().unwrap_or(0);
-    let likely: Vec<usize> = (0..filled.len()).filter(|at| known(&filled[*at].1) >= 2).collect();
+    let likely: Vec<usize> = (0..filled.len()).filter(|at| known_names(&filled[*at].1) >= 2).collect();
     let at = match (filled.len(), likely.as_slice()) {
         (0, _) => return Ok((String::new(), Vec::new(), Vec::new())),
         (1, _) => 0,
@@ -103,6 +97,20 @@ fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<Str
     Ok((name, rows, others))
 }
 
+/// Names of the sheets that may be meant. Hidden sheets hold the lists of drop-down cells, so they
+/// count only if asked for by name.
+fn sheet_names(book: &Book, asked: Option<&str>) -> Vec<String> {
+    let sheets = book.sheets_metadata().iter();
+    let meant =
+        sheets.filter(|sheet| sheet.visible == SheetVisible::Visible || asked == Some(sheet.name.as_str()));
+    meant.map(|sheet| sheet.name.clone()).collect()
+}
+
+/// Known names of columns in the best of the rows that may be the header.
+fn known_names(rows: &Rows) -> usize {
+    rows.iter().take(HEADING_WITHIN).map(|(_, cells)| columns::known(&texts(cells))).max().unwrap_or(0)
+}
+
 fn texts(cells: &[Data]) -> Vec<String> {
     cells.iter().map(ToString::to_string).collect()
 }
@@ -110,6 +118,7 @@ fn texts(cells: &[Data]) -> Vec<String> {
 /// Reads the rows of a sheet that contain data, with their numbers.
 fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
     match book {
+        // Cell by cell: as a range, one filled cell far away would make a huge rectangle.
         Sheets::Xlsx(book) => match book.worksheet_cells_reader(name) {
             Ok(mut cells) => gather(name, || cells.next_cell().map_err(|error| damaged(name, error))),
             // A sheet with only a chart.
@@ -189,6 +198,7 @@ fn value(row: u64, cell: &Data, problems: &mut Problems) -> Value {
 
 fn day((year, month, day, hour, minute, second, _): (u16, u8, u8, u8, u8, u8, u16)) -> Value {
     let date = format!("{year:04}-{month:02}-{day:02}");
+    // Midnight is how spreadsheets store a day without a time.
     let time = if (hour, minute, second) == (0, 0, 0) {
         String::new()
     } else {
@@ -217,6 +227,7 @@ pub(super) fn half_converted<'v>(values: impl Iterator<Item = (u64, &'v Value)>)
             }
         }
     }
+    // Swapped dates have days up to 12 only, because the program took them for months.
     let (row, text) = left.filter(|_| taken > 1 && all_low)?;
     Some(format!(
         "`{text}` (row {row}) is text and {taken} other values are dates, all on the first twelve days of a month: the \

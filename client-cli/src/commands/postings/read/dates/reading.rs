@@ -114,6 +114,7 @@ fn text_reading(text: &str) -> Reading {
     if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && text.parse::<f64>().is_ok() {
         return digits(text);
     }
+    // As RSS feeds write it.
     if let Ok(moment) = DateTime::parse_from_rfc2822(text) {
         return Reading::Certain(Moment {
             zone: Some(*moment.offset()),
@@ -136,6 +137,7 @@ fn text_reading(text: &str) -> Reading {
 /// Interprets a number without separators.
 fn digits(text: &str) -> Reading {
     let count: f64 = text.parse().unwrap_or_default();
+    // Before the counts of seconds and milliseconds: 20251103 is none of them.
     if text.len() == 8
         && let Ok(day) = NaiveDate::parse_from_str(text, "%Y%m%d")
         && is_year(day.year())
@@ -163,6 +165,8 @@ pub(crate) fn slashed(text: &str) -> Option<(u32, u32)> {
     }
 }
 
+/// True for the years of advertisements. Not tuned: job portals are younger than 1990, and years
+/// after 2100 are typing errors.
 pub(super) fn is_year(year: i32) -> bool {
     (1990..=2100).contains(&year)
 }
@@ -174,11 +178,11 @@ fn three(
     time: Option<NaiveTime>,
     zone: Option<FixedOffset>,
 ) -> Reading {
-    let number = |part: &str| part.parse::<u32>().ok();
-    let (Some(a), Some(b), Some(c)) = (number(first), number(second), number(third)) else {
+    let [Ok(a), Ok(b), Ok(c)] = [first, second, third].map(str::parse::<u32>) else {
         return Reading::Unreadable;
     };
     match (first.len(), second.len(), third.len()) {
+        // Nobody writes year, day, month.
         (4, 1..=2, 1..=2) => {
             let day = NaiveDate::from_ymd_opt(a.cast_signed(), b, c).filter(|day| is_year(day.year()));
             day.map_or(Reading::Unreadable, |day| Reading::Certain(Moment { day, time, zone }))
@@ -205,6 +209,7 @@ pub(super) fn tail_of(tail: &str) -> Option<Tail> {
     }
     let split = tail.find(|c: char| !(c.is_ascii_digit() || matches!(c, ':' | '.'))).unwrap_or(tail.len());
     let (clock, rest) = tail.split_at(split);
+    // Spanish writes `p. m.`, often with a blank that does not break.
     let half: String =
         rest.to_lowercase().chars().filter(|c| !matches!(c, '.' | ' ' | '\u{a0}' | '\u{202f}')).collect();
     let twelve = match half.as_str() {
@@ -217,6 +222,7 @@ pub(super) fn tail_of(tail: &str) -> Option<Tail> {
     if let Some(afternoon) = twelve {
         let hour = clock.split(':').next()?.parse::<u32>().ok().filter(|hour| (1..=12).contains(hour))?;
         let time = NaiveTime::parse_from_str(clock.split_once(':')?.1, "%M:%S%.f").ok().unwrap_or(time);
+        // 12 a.m. is midnight, 12 p.m. noon.
         let hour = hour % 12 + if afternoon { 12 } else { 0 };
         return Some((chrono::Timelike::with_hour(&time, hour), None));
     }
@@ -235,8 +241,9 @@ pub(super) fn tail_of(tail: &str) -> Option<Tail> {
 
 /// The number of a month from a folded prefix of its name.
 pub(super) fn month_of(folded: &str) -> Option<u32> {
-    let names = |names: &[&str]| names.iter().any(|name| name.starts_with(folded));
-    let place = MONTHS.iter().position(|month| names(month)).filter(|_| folded.len() >= 3)?;
+    // Shorter words, such as `de`, are the beginning of a month by chance.
+    let folded = Some(folded).filter(|folded| folded.len() >= 3)?;
+    let place = MONTHS.iter().position(|names| names.iter().any(|name| name.starts_with(folded)))?;
     u32::try_from(place + 1).ok()
 }
 
@@ -248,6 +255,7 @@ fn written(text: &str) -> Reading {
         let folded = fold(word);
         let slot = match (word.parse::<u32>(), month_of(&folded)) {
             (Ok(number), _) if word.len() == 4 => year.replace(number),
+            // The second number of two digits is the year, whose century would be a guess.
             (Ok(_), _) if word.len() == 2 && day.is_some() && !short_year => {
                 short_year = true;
                 None
