@@ -59,11 +59,11 @@ pub struct Entry {
     pub category: String,
     /// Every spelling, the label first.
     pub forms: Vec<Form>,
-    /// How the entry is linked to a taxonomy.
+    /// Its link to a taxonomy.
     pub link: Link,
 }
 
-/// How an entry is linked to a taxonomy.
+/// Link of an entry to a taxonomy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Link {
     /// To the concept that bears the entry's own label as a preferred one, if any does.

@@ -26,7 +26,8 @@ static ADDRESSES: LazyLock<[Regex; 4]> = LazyLock::new(|| {
     ]
     .map(|pattern| Regex::new(pattern).expect("the pattern is a constant that a test compiles"))
 });
-/// The ending `.net` belongs to a product when nothing but one of these words stands before it.
+/// The ending `.net` belongs to a product when nothing but one of these words stands before it:
+/// Microsoft's.
 const NET_PRODUCTS: [&str; 4] = ["asp.net", "vb.net", "ado.net", "ml.net"];
 
 /// The mask of every word; `sentence` holds the number of each word's sentence.
