@@ -111,6 +111,8 @@ impl Orchestrator {
                 tracing::warn!(error.message = chain(&error), "runs could not be moved");
             }
             if reaped.elapsed() >= self.reap {
+                // Counted from the beginning of the work: a slow database must not be asked more
+                // often.
                 reaped = tokio::time::Instant::now();
                 self.reap().await;
             }
