@@ -26,7 +26,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// Largest answer. Not tuned: four times the vectors of a thousand texts in 4,096 dimensions.
 const ANSWER_LIMIT: usize = 64 << 20;
 
-/// Why the inference server gave no answer.
+/// Reason for which the inference server gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum InferenceError {
     /// No address was configured.

@@ -89,7 +89,7 @@ pub struct Implication {
     pub skill: String,
     /// Label of the skill that follows.
     pub implies: String,
-    /// How the two relate, for the reader: "{skill} {relation} {implies}".
+    /// Relation of the two, for the reader: "{skill} {relation} {implies}".
     pub relation: String,
     /// 0..1: how surely the second follows from the first.
     pub confidence: f32,

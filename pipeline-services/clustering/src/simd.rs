@@ -11,7 +11,7 @@ pub(crate) const LANES: usize = 8;
 /// Query rows per tile. Not tuned: with two candidate rows there are eight sums, half of AVX2's
 /// sixteen registers, and the rows take the other half.
 pub(crate) const TILE_ROWS: usize = 4;
-/// Candidate rows per tile.
+/// Candidate rows per tile; see [`TILE_ROWS`].
 pub(crate) const TILE_COLUMNS: usize = 2;
 
 /// Dot products of `TILE_ROWS` query rows with `TILE_COLUMNS` candidate rows, all of `width`

@@ -35,7 +35,7 @@ pub(super) struct Partition {
     pub(super) refused: Vec<f64>,
 }
 
-/// Why there is no partition.
+/// Reason for which there is no partition.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]

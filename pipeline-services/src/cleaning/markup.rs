@@ -152,8 +152,8 @@ impl Lines {
         self.text.push_str(text);
     }
 
-    /// What stands for a tag. Blocks next to each other share one line end; only `<br>` can leave
-    /// an empty line.
+    /// Replaces a tag. Blocks next to each other share one line end; only `<br>` can leave an empty
+    /// line.
     fn replace(&mut self, name: &str, closing: bool) {
         let block = name == "li" || BLOCKS.contains(&name);
         if name == "br" || (block && !self.fresh) {
@@ -223,7 +223,7 @@ struct Sign {
     ends: [usize; 3],
 }
 
-/// Where tags end. One pass over the text finds it for every place: a `<` that nothing closes would
+/// Ends of tags. One pass over the text finds them for every place: a `<` that nothing closes would
 /// be followed to the end of the text, and so would each of thousands.
 struct Ends {
     signs: Vec<Sign>,

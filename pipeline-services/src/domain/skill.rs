@@ -106,7 +106,7 @@ pub struct Makers {
 }
 
 impl Makers {
-    /// Longest name that is stored, in characters.
+    /// Longest name that is stored, in characters: the width of the column `llm_model`.
     const LONGEST: usize = 100;
 
     /// Name of the one who made a skill.

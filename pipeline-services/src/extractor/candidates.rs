@@ -171,7 +171,7 @@ fn by_uri(uris: &[Option<String>]) -> HashMap<String, usize> {
     linked.into_iter().filter_map(|(uri, index)| Some((uri, index?))).collect()
 }
 
-/// What a stretch of words is: a skill, or an ordinary phrase that only looks like one.
+/// Meaning of a stretch of words: a skill, or an ordinary phrase that only looks like one.
 pub(super) enum Named {
     Skill(Candidate),
     Ordinary(Match),

@@ -79,8 +79,7 @@ fn bounds(sentence: &[u32]) -> Vec<Range<usize>> {
     bounds
 }
 
-/// How far a phrase reaches: some words of its sentence, up to a colon and up to a phrase that
-/// stops it.
+/// Reach of a phrase: some words of its sentence, up to a colon and up to a phrase that stops it.
 #[derive(Clone, Copy)]
 struct Reach<'a> {
     tokens: &'a Tokens<'a>,
@@ -159,7 +158,7 @@ fn companies(tokens: &Tokens<'_>, patterns: &Patterns, masks: &mut [Mask]) {
 /// The first word of the name that ends before word `end`, or `end` where no capitalised word
 /// stands there.
 fn name_start(tokens: &Tokens<'_>, end: usize, is_cue: impl Fn(usize) -> bool) -> usize {
-    /// Words of a company's name, connecting ones included.
+    /// Words of a company's name, connecting ones included. Not tuned.
     const NAME: usize = 6;
     let mut first = end;
     for index in (end.saturating_sub(NAME)..end).rev() {

@@ -119,7 +119,7 @@ const LONGEST: usize = 64;
 /// Tokens of that length that are joined to a mailbox. Not tuned: names have fewer parts.
 const JOINED: usize = 4;
 
-/// What stands before a sign: one token, further ones joined by "punto" or "guion", or letters set
+/// The mailbox before a sign: one token, further ones joined by "punto" or "guion", or letters set
 /// apart.
 fn mailbox(view: &View<'_>, sign: usize) -> Option<Range<usize>> {
     let end = skip_back(view, sign);

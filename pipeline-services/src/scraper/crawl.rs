@@ -229,7 +229,7 @@ impl Crawl<'_, '_> {
         self.page(request, walk).await
     }
 
-    /// What is sent behind a page: `here` is the page itself, none for the first of a search.
+    /// Message behind a page: `here` is the page itself, none for the first of a search.
     fn done(&mut self, place: usize, walk: &Walk<'_>, here: Option<PageCursor>, next: &Next) -> PageDone {
         let (search, page, stop) = match next {
             Next::Page(request) => {

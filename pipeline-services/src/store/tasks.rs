@@ -23,8 +23,7 @@ pub struct Task {
     pub run_id: Uuid,
     /// Kind of the work.
     pub kind: MessageKind,
-    /// What it is about, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run
-    /// id.
+    /// Its subject, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run id.
     pub subject: String,
     /// Arguments of the message.
     pub payload: Value,

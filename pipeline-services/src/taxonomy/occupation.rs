@@ -92,7 +92,7 @@ pub(super) struct Meaning {
     pub(super) english: bool,
 }
 
-/// How firmly a label belongs to its occupation, the firmest first.
+/// Strength of the tie between a label and its occupation, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Preferred,

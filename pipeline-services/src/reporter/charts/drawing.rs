@@ -8,9 +8,9 @@ use unicode_normalization::UnicodeNormalization;
 
 /// Width of every chart, in drawing units: a text column of an A4 page at 9 pt type.
 pub(super) const WIDTH: f64 = 760.0;
-/// Type size of labels.
+/// Type size of labels. By eye.
 pub(super) const LABEL: u32 = 13;
-/// Type size of axis and value labels.
+/// Type size of axis and value labels. By eye.
 pub(super) const SMALL: u32 = 12;
 
 /// Greys of text, lines and points without a name. By eye.
