@@ -57,7 +57,8 @@ use crate::{
 use gate::{GateLayer, Room};
 pub(crate) use stages::StageEntry;
 
-/// Largest message in either direction, decompressed.
+/// Largest message in either direction, decompressed. Not tuned: four times tonic's default, for
+/// the longest advertisement with all that was found in it.
 const MESSAGE_LIMIT: usize = 16 << 20;
 
 /// State that the services share.
@@ -81,7 +82,7 @@ pub(crate) struct Services {
     pub stages: Arc<BTreeMap<StageName, StageEntry>>,
 }
 
-/// How callers come in: the port's connections, and the rule for its calls.
+/// Entrance of callers: the port's connections, and the rule for its calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Entrance {
     port: Port,
@@ -137,11 +138,14 @@ pub(crate) async fn serve(
     let patience = stop.clone();
     let server = tonic::transport::Server::builder()
         .layer(entrance.gate)
+        // A peer that is gone without a word would hold the room of its calls for ever.
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .add_routes(routes)
         .serve_with_incoming_shutdown(connections::incoming(listener, entrance.port), async move {
             stop.cancelled().await;
         });
+    // The transport waits for open streams without limit: someone who watches a run would keep the
+    // process alive.
     tokio::select! {
         served = server => served.context("gRPC server failed"),
         () = async { patience.cancelled().await; tokio::time::sleep(drain).await } => {
@@ -183,6 +187,7 @@ async fn watch_readiness(
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
+        // Asked and not concluded from the pool: a connection that lies there may be dead.
         let answers = match pool.acquire().await {
             Ok(mut connection) => connection.ping().await.is_ok(),
             Err(_) => false,
@@ -199,6 +204,7 @@ async fn watch_readiness(
             () = stop.cancelled() => {}
         }
     }
+    // Said while requests are still being finished, so that nobody sends new ones.
     ready.store(false, Ordering::Relaxed);
     reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     reporter.set_service_status(READY, tonic_health::ServingStatus::NotServing).await;

@@ -119,6 +119,7 @@ impl CachedEmbeddings {
         let (levels, count) = (Arc::clone(&self.levels), keys.len());
         let found =
             tokio::task::spawn_blocking(move || keys.iter().map(|key| levels.get(key, dimensions)).collect());
+        // A panic of the reading task costs the remembered vectors and not the new ones.
         found.await.unwrap_or_else(|_| vec![None; count])
     }
 
@@ -142,6 +143,7 @@ impl CachedEmbeddings {
 
 fn key(model: &EmbeddingModelInfo, prompt_name: &str, text: &str) -> Key {
     let mut hash = Sha256::new();
+    // With its length before it no part can run into the next one.
     for part in [model.name.as_str(), &model.revision, prompt_name, text] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
@@ -224,6 +226,8 @@ impl Disk {
         fs::create_dir_all(&self.directory)?;
         for (key, vector) in made {
             let path = self.path(key);
+            // Renamed when it is whole: no reader, and no process that dies, leaves half a file
+            // behind. The process id keeps apart two that write the same vector.
             let scratch = path.with_extension(format!("{}.tmp", std::process::id()));
             let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
             fs::write(&scratch, bytes)?;

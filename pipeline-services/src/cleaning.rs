@@ -25,10 +25,11 @@ pub struct Cleaned {
     pub entities_removed: BTreeMap<Kind, u32>,
 }
 
-/// Removing markup can complete an entity and the other way round; more rounds settle that.
+/// Removing markup can complete an entity and the other way round; more rounds settle that. Not
+/// tuned: texts made to need more are cut off here.
 const ROUNDS: usize = 32;
 /// Bytes that further rounds read of one text. Advertisements settle in the second round; a long
-/// one that is made to need many gets fewer of them.
+/// one that is made to need many gets fewer of them. Not tuned.
 const FURTHER: usize = 1 << 20;
 
 /// Cleans a text; cleaning it again changes nothing. Mojibake is left alone: what it meant is a
@@ -61,6 +62,7 @@ fn clean_by(text: &str, scrub: fn(&str) -> Scrubbed) -> Cleaned {
 /// NFC, odd blanks to blanks, controls and invisible characters out, at most one empty line in a
 /// row.
 fn normalise(text: &str) -> String {
+    // Invisible characters go before NFC: between a letter and its accent they would part the two.
     let visible: String = text.chars().filter_map(visible).nfc().collect();
     let mut out = String::with_capacity(visible.len());
     let mut empty = 0;
@@ -86,6 +88,8 @@ fn normalise(text: &str) -> String {
 fn visible(character: char) -> Option<char> {
     match character {
         '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => Some('\n'),
+        // Soft hyphens, joiners and marks of direction split what a reader sees as one word, so
+        // neither a skill nor an address would be recognised.
         '\u{ad}'
         | '\u{200b}'..='\u{200f}'
         | '\u{202a}'..='\u{202e}'

@@ -145,9 +145,8 @@ struct Options {
 }
 
 fn backoff(text: &str) -> Result<f64, String> {
-    let expected = || format!("invalid back-off `{text}`: expected seconds from 0.01 to 3600");
-    let seconds: f64 = text.parse().map_err(|_| expected())?;
-    if (0.01..=3600.0).contains(&seconds) { Ok(seconds) } else { Err(expected()) }
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.01..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| format!("invalid back-off `{text}`: expected seconds from 0.01 to 3600"))
 }
 
 /// Checked configuration of a process.
@@ -157,7 +156,7 @@ pub(crate) struct Config {
     pub database_url: Secret,
     /// Pool size.
     pub database_connections: u32,
-    /// How to reach the inference server.
+    /// Connection to the inference server.
     pub inference: inference::Options,
     /// Key of the enhancer's endpoint.
     pub llm_api_key: Option<Secret>,
@@ -225,7 +224,7 @@ impl Config {
         }
     }
 
-    /// What only the module understands.
+    /// Settings that only the module understands.
     ///
     /// # Errors
     /// If a key is unknown, a number makes no sense or a value has the wrong type.
@@ -242,7 +241,7 @@ impl Config {
 const MODULE_KEYS: [&str; 7] =
     ["name", "enabled", "batch_size", "max_retries", "timeout", "patience", "settings"];
 
-/// Longest `timeout` and `patience`: a day, a week.
+/// Longest `timeout` and `patience`: a day, a week. Not tuned: more is a typing error.
 const LONGEST_TIMES: [u64; 2] = [86_400, 604_800];
 
 fn read_modules(path: &Path) -> Result<BTreeMap<String, ModuleConfig>> {
@@ -298,6 +297,7 @@ fn refuse_unknown(place: &str, table: &toml::Table, known: &[&str]) -> Result<()
         .iter()
         .map(|candidate| (strsim::jaro_winkler(unknown, candidate), *candidate))
         .max_by(|left, right| left.0.total_cmp(&right.0))
+        // By Jaro-Winkler. Not tuned: a wrong letter or two stay above it, another word does not.
         .filter(|(likeness, _)| *likeness > 0.75);
     match nearest {
         Some((_, candidate)) => bail!("unknown key `{unknown}` in {place}; did you mean `{candidate}`?"),

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Longest wait for a model that its server is loading, so that a start costs no try; and the pause
-/// between two looks.
+/// between two looks. Not tuned: a large model is read from a slow disk in about a minute.
 const LOADING: Duration = Duration::from_secs(120);
 /// See `LOADING`.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -122,15 +122,14 @@ impl Embedder {
     /// its model since then is an error.
     async fn current(&self) -> Result<(EmbeddingModelInfo, EmbeddingModel), StageError> {
         let active = vectors::active(&mut *self.pool.acquire().await?).await?;
-        let row_of = |info: &EmbeddingModelInfo| active.clone().filter(|model| model.is(&identity(info)));
         let known = self.served.lock().await.clone();
         if let Some(info) = known
-            && let Some(model) = row_of(&info)
+            && let Some(model) = active.clone().filter(|model| model.is(&identity(&info)))
         {
             return Ok((info, model));
         }
         let info = self.ask().await?;
-        match row_of(&info) {
+        match active.filter(|model| model.is(&identity(&info))) {
             Some(model) => Ok((info, model)),
             None => Err(StageError::Retry(format!(
                 "the inference server now serves {}@{}, not the model that this run was planned with: start a new run",
@@ -216,6 +215,7 @@ impl Stage for Embedder {
         let ids: Vec<i64> = batch.iter().filter_map(|task| skill_id(task).ok()).collect();
         let mut connection = self.pool.acquire().await?;
         let labels = vectors::labels(&mut connection, &ids).await?;
+        // Given back before the server is asked, which may take minutes.
         drop(connection);
         let mut outcomes: HashMap<i64, Outcome> = HashMap::new();
         for chunk in labels.chunks(self.settings.texts_per_request.max(1)) {
@@ -231,6 +231,7 @@ impl Stage for Embedder {
         Ok(batch
             .iter()
             .map(|task| match skill_id(task) {
+                // Its last mention has gone since the plan, and its label with it.
                 Ok(id) => outcomes.remove(&id).unwrap_or(Ok(Effect::Vanished)),
                 Err(error) => Err(error),
             })

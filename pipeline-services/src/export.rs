@@ -64,7 +64,7 @@ impl FromStr for Format {
     }
 }
 
-/// Bytes from which on a chunk is sent: a few pages of short rows, or one of long ones.
+/// Bytes from which on a chunk is sent: a few pages of short rows, or one of long ones. Not tuned.
 const CHUNK: usize = 1 << 18;
 
 /// A value of a row.
@@ -138,6 +138,7 @@ struct Pages<'a> {
 impl Pages<'_> {
     /// The next rows; none behind the last.
     async fn next(&mut self) -> SqlResult<Option<Vec<Row>>> {
+        // Taken for each page: a caller who reads slowly must not keep a connection.
         let mut connection = self.pool.acquire().await?;
         let columns = columns(self.subject);
         let (rows, next) = match self.subject {
@@ -181,7 +182,7 @@ fn skill_rows(skills: Vec<Skill>, postings: &[Posting]) -> Vec<Row> {
     rows
 }
 
-/// In the order of [`columns`].
+/// In the order of [`SKILL_COLUMNS`].
 fn skill_row(skill: Skill, posting: &Posting, sentence: Option<String>) -> Row {
     vec![
         skill.enhancement_id.into(),
@@ -250,6 +251,7 @@ impl Encoder {
         match format {
             // Writing to memory cannot fail, here and below.
             Format::Csv(_) => drop(encoder.csv.write_record(columns)),
+            // The byte order mark is for spreadsheets; before JSON it is an error.
             Format::Jsonl => encoder.bytes.clear(),
         }
         encoder
@@ -313,53 +315,60 @@ where
     Ok(())
 }
 
+const POSTING_COLUMNS: &[&str] = &[
+    "job_id",
+    "portal",
+    "country",
+    "url",
+    "title",
+    "company",
+    "location",
+    "description",
+    "requirements",
+    "salary_raw",
+    "contract_type",
+    "remote_type",
+    "posted_date",
+    "scraped_at",
+    "content_hash",
+    "is_processed",
+];
+/// In the order of [`skill_row`].
+const SKILL_COLUMNS: &[&str] = &[
+    "enhancement_id",
+    "job_id",
+    "portal",
+    "country",
+    "original_skill_text",
+    "normalized_skill",
+    "skill_type",
+    "kind",
+    "category",
+    "esco_concept_uri",
+    "esco_preferred_label",
+    "llm_confidence",
+    "llm_reasoning",
+    "is_duplicate",
+    "duplicate_of_id",
+    "llm_model",
+    "url",
+    "source_field",
+    "source_section",
+    "span_start",
+    "span_end",
+    "sentence",
+    "extraction_method",
+    "confidence_score",
+];
+const CLUSTER_COLUMNS: &[&str] =
+    &["analysis_id", "cluster_id", "cluster_label", "skill", "x", "y", "job_count"];
+
+/// Names of the cells of a row. They are those of the published tables, and the header of a file.
 fn columns(subject: Subject) -> &'static [&'static str] {
     match subject {
-        Subject::Postings => &[
-            "job_id",
-            "portal",
-            "country",
-            "url",
-            "title",
-            "company",
-            "location",
-            "description",
-            "requirements",
-            "salary_raw",
-            "contract_type",
-            "remote_type",
-            "posted_date",
-            "scraped_at",
-            "content_hash",
-            "is_processed",
-        ],
-        Subject::Skills => &[
-            "enhancement_id",
-            "job_id",
-            "portal",
-            "country",
-            "original_skill_text",
-            "normalized_skill",
-            "skill_type",
-            "kind",
-            "category",
-            "esco_concept_uri",
-            "esco_preferred_label",
-            "llm_confidence",
-            "llm_reasoning",
-            "is_duplicate",
-            "duplicate_of_id",
-            "llm_model",
-            "url",
-            "source_field",
-            "source_section",
-            "span_start",
-            "span_end",
-            "sentence",
-            "extraction_method",
-            "confidence_score",
-        ],
-        Subject::Clusters => &["analysis_id", "cluster_id", "cluster_label", "skill", "x", "y", "job_count"],
+        Subject::Postings => POSTING_COLUMNS,
+        Subject::Skills => SKILL_COLUMNS,
+        Subject::Clusters => CLUSTER_COLUMNS,
     }
 }
 

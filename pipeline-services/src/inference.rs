@@ -20,10 +20,13 @@ use tonic_types::StatusExt;
 
 use crate::stage::{Dependency, StageError};
 
-/// Longest a single request may take.
+/// Longest a single request may take. Not tuned: a full batch of long texts on a slow processor.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Why the inference server gave no answer.
+/// Largest answer. Not tuned: four times the vectors of a thousand texts in 4,096 dimensions.
+const ANSWER_LIMIT: usize = 64 << 20;
+
+/// Reason for which the inference server gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum InferenceError {
     /// No address was configured.
@@ -50,7 +53,7 @@ pub enum InferenceError {
 }
 
 impl InferenceError {
-    /// When a server that has too much to do wants to be asked again, if it says so.
+    /// Time after which a server that has too much to do wants to be asked again, if it says so.
     pub fn busy_for(&self) -> Option<Duration> {
         match self {
             Self::Refused(status) if status.code() == Code::ResourceExhausted => {
@@ -61,7 +64,7 @@ impl InferenceError {
     }
 }
 
-/// What the server said; where it ended the connection, what it wants.
+/// Message of a refusal; where the server ended the connection, what it wants.
 fn said(status: &Status) -> String {
     let wanted = observatory_client::wanted(status).map(|wanted| wanted.advice(Flags::INFERENCE));
     wanted.unwrap_or_else(|| status.message().to_owned())
@@ -73,7 +76,7 @@ impl From<Status> for InferenceError {
     }
 }
 
-/// What ended the connection, where a status is no word of the server's but what became of the
+/// Cause of a broken connection, where a status is no word of the server's but what became of the
 /// connection to it.
 fn broken(status: &Status) -> Option<String> {
     let mut cause = std::error::Error::source(status)?;
@@ -137,7 +140,7 @@ pub struct ClassifierInfo {
     pub revision: String,
     /// Classes, as the model has them ("B-Skill").
     pub labels: Vec<String>,
-    /// Whether it does not answer yet.
+    /// True as long as it does not answer.
     pub loading: bool,
 }
 
@@ -276,7 +279,7 @@ impl InferenceClient {
         };
         let request = ClassifyRequest { settings: Some(settings), texts };
         let answer = TokenClassificationServiceClient::new(self.connection()?)
-            .max_decoding_message_size(64 << 20)
+            .max_decoding_message_size(ANSWER_LIMIT)
             .classify(request)
             .await?
             .into_inner();
@@ -306,7 +309,7 @@ impl InferenceClient {
         };
         let request = EmbedRequest { settings: Some(settings), texts };
         let answer = EmbeddingServiceClient::new(self.connection()?)
-            .max_decoding_message_size(64 << 20)
+            .max_decoding_message_size(ANSWER_LIMIT)
             .embed(request)
             .await?
             .into_inner();

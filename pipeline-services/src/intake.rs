@@ -29,15 +29,17 @@ use crate::{
     },
 };
 
-/// Longest id kept, characters: the database's index takes no long ones.
+/// Longest id kept, characters: an entry of a B-tree of PostgreSQL takes 2,704 bytes at most, and a
+/// character up to four.
 const ID_LIMIT: usize = 500;
-/// Longest address kept, characters.
+/// Longest address kept, characters. Not tuned: about what browsers and servers take.
 const URL_LIMIT: usize = 2_000;
-/// Characters of a value that a refusal quotes.
+/// Characters of a value that a refusal quotes. Not tuned: two lines of a terminal.
 const QUOTED: usize = 200;
 /// First day on which an advertisement can have been published or collected: portals are younger.
 const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1990, 1, 1).expect("a day");
 /// Days that a day of publication may lie ahead, since some portals print the day of a campaign.
+/// Not tuned: a year.
 const DAYS_AHEAD: i64 = 366;
 /// Longest short field kept, characters; `contract_type` and `remote_type` hold no more.
 const SHORT_LIMIT: usize = 50;
@@ -61,13 +63,14 @@ const TEXTS: [&str; 12] = [
     "remote_type",
 ];
 
-/// Why an advertisement was not stored; the text names the field, its value and what is allowed.
+/// Reason for which an advertisement was not stored; the text names the field, its value and what
+/// is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {}", problem.replace("{}", value))]
 pub struct Refusal {
     /// Field of `raw_jobs`.
     pub field: &'static str,
-    /// What is wrong with it, with `{}` where the value stands: equal for equal problems.
+    /// The fault, with `{}` where the value stands: equal for equal faults.
     pub problem: String,
     /// The value.
     pub value: String,
@@ -143,9 +146,11 @@ pub fn parse(json: &str) -> Result<NewPosting, Refusal> {
     if let Some(id) = object.remove("id")
         && !object.contains_key("external_id")
     {
+        // Files made from tables hold ids as numbers.
         let id = id.as_i64().map_or(id, |number| Value::String(number.to_string()));
         object.insert("external_id".to_owned(), id);
     }
+    // Before the fields are read: an empty cell of a table is an absent value.
     object.retain(|_, value| value.as_str().is_none_or(|text| !text.trim().is_empty()) && !value.is_null());
     check_texts(&object)?;
     check_times(&object)?;
@@ -198,48 +203,47 @@ fn cleaned(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Result<
     let country = country_of(&raw.country, countries, &mut changed)?;
     let url = url_of(&raw.url, &mut changed)?;
     let mut cleaner = Cleaner::default();
-    let url = cleaner.address(&url);
-    let title = cleaner.required("title", &raw.title, TITLE_LIMIT)?;
-    let description = cleaner.required("description", &raw.description, TEXT_LIMIT)?;
-    let requirements = cleaner.optional("requirements", raw.requirements, TEXT_LIMIT)?;
-    let company = cleaner.optional("company", raw.company, TITLE_LIMIT)?;
-    let location = cleaner.place(raw.location)?;
-    let salary_raw = cleaner.optional("salary_raw", raw.salary_raw, TITLE_LIMIT)?;
-    let contract_type = cleaner.optional("contract_type", raw.contract_type, SHORT_LIMIT)?;
-    let remote_type = cleaner.optional("remote_type", raw.remote_type, SHORT_LIMIT)?;
-    let own_id = own_id(raw.external_id)?;
-    check_published(raw.posted_date, now)?;
-    check_collected(raw.scraped_at, now)?;
-    let content_hash = cleaning::content_hash(&cleaning::Content {
-        title: &title,
-        company: company.as_deref().unwrap_or_default(),
-        location: location.as_deref().unwrap_or_default(),
-        description: &description,
-        requirements: requirements.as_deref().unwrap_or_default(),
-    });
-    let external_id = cleaner.identity(own_id.as_deref(), (&portal, &url), &content_hash);
+    let mut posting = NewPosting {
+        url: cleaner.address(&url),
+        title: cleaner.required("title", &raw.title, TITLE_LIMIT)?,
+        description: cleaner.required("description", &raw.description, TEXT_LIMIT)?,
+        requirements: cleaner.optional("requirements", raw.requirements, TEXT_LIMIT)?,
+        company: cleaner.optional("company", raw.company, TITLE_LIMIT)?,
+        location: cleaner.place(raw.location)?,
+        salary_raw: cleaner.optional("salary_raw", raw.salary_raw, TITLE_LIMIT)?,
+        contract_type: cleaner.optional("contract_type", raw.contract_type, SHORT_LIMIT)?,
+        remote_type: cleaner.optional("remote_type", raw.remote_type, SHORT_LIMIT)?,
+        external_id: own_id(raw.external_id)?,
+        portal,
+        country,
+        posted_date: raw.posted_date,
+        scraped_at: raw.scraped_at,
+    };
+    check_published(posting.posted_date, now)?;
+    check_collected(posting.scraped_at, now)?;
+    let content_hash = content_hash(&posting);
+    // Last: whether the address held personal data must be known, and the hash may have to stand
+    // for an id.
+    let at = (posting.portal.as_str(), posting.url.as_str());
+    let external_id = cleaner.identity(posting.external_id.as_deref(), at, &content_hash);
+    posting.external_id = Some(external_id.clone());
     Ok(Prepared {
-        posting: NewPosting {
-            portal,
-            external_id: Some(external_id.clone()),
-            country,
-            url,
-            title,
-            company,
-            location,
-            description,
-            requirements,
-            salary_raw,
-            contract_type,
-            remote_type,
-            posted_date: raw.posted_date,
-            scraped_at: raw.scraped_at,
-        },
+        seen_at: posting.scraped_at.unwrap_or(now),
+        posting,
         external_id,
         content_hash,
-        seen_at: raw.scraped_at.unwrap_or(now),
         removed: cleaner.removed,
         changed,
+    })
+}
+
+fn content_hash(posting: &NewPosting) -> String {
+    cleaning::content_hash(&cleaning::Content {
+        title: &posting.title,
+        company: posting.company.as_deref().unwrap_or_default(),
+        location: posting.location.as_deref().unwrap_or_default(),
+        description: &posting.description,
+        requirements: posting.requirements.as_deref().unwrap_or_default(),
     })
 }
 
@@ -291,7 +295,7 @@ fn portal_of(text: &str, changed: &mut Vec<String>) -> Result<String, Refusal> {
     Ok(portal)
 }
 
-/// Names are looked up: no book is.
+/// Countries and portals are looked up by name, for which nothing long is read.
 fn check_short(field: &'static str, text: &str) -> Result<(), Refusal> {
     match text.len() {
         0..=ID_LIMIT => Ok(()),
@@ -409,9 +413,10 @@ impl Cleaner {
     }
 }
 
-/// Characters of a text as published, markup and all, for each one that is kept.
+/// Characters of a text as published, markup and all, for each one that is kept. Not tuned: room
+/// for heavy markup.
 const MARKUP: usize = 8;
-/// Characters of a short field that are read in any case.
+/// Characters of a short field that are read in any case. Not tuned.
 const READ: usize = 8_000;
 
 /// A text that is not too long to be cleaned.

@@ -59,11 +59,11 @@ pub struct Entry {
     pub category: String,
     /// Every spelling, the label first.
     pub forms: Vec<Form>,
-    /// How the entry is linked to a taxonomy.
+    /// Its link to a taxonomy.
     pub link: Link,
 }
 
-/// How an entry is linked to a taxonomy.
+/// Link of an entry to a taxonomy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Link {
     /// To the concept that bears the entry's own label as a preferred one, if any does.
@@ -89,7 +89,7 @@ pub struct Implication {
     pub skill: String,
     /// Label of the skill that follows.
     pub implies: String,
-    /// How the two relate, for the reader: "{skill} {relation} {implies}".
+    /// Relation of the two, for the reader: "{skill} {relation} {implies}".
     pub relation: String,
     /// 0..1: how surely the second follows from the first.
     pub confidence: f32,

@@ -9,8 +9,8 @@ use std::{io::Write, process::ExitCode, time::Duration};
 use clap::Parser;
 use observatory_pipeline::Cli;
 
-/// How long computations that nobody waits for any longer may hold up the end of the process: a
-/// choice, not noticed by a person and far below any grace period.
+/// Longest time that computations whose results are no longer wanted may hold up the end of the
+/// process: a choice, not noticed by a person and far below any grace period.
 const LAST_WORK: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     observatory_pipeline::start_telemetry();
     let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(observatory_pipeline::run(&cli));
+        // A runtime that is dropped waits for its blocking threads without limit.
         runtime.shutdown_timeout(LAST_WORK);
         ended
     });

@@ -21,8 +21,8 @@ use crate::{
     telemetry::chain,
 };
 
-/// Pause between two looks at the active runs: over its six stages a run loses at most about a
-/// second.
+/// Pause between two looks at the active runs. Not tuned: over its six stages a run loses at most
+/// about a second.
 const TICK: Duration = Duration::from_millis(200);
 /// Longest pause between two looks for lost workers. A choice: well below the lease of 30 s,
 /// which is what a lost worker costs anyway.
@@ -111,6 +111,8 @@ impl Orchestrator {
                 tracing::warn!(error.message = chain(&error), "runs could not be moved");
             }
             if reaped.elapsed() >= self.reap {
+                // Counted from the beginning of the work: a slow database must not be asked more
+                // often.
                 reaped = tokio::time::Instant::now();
                 self.reap().await;
             }

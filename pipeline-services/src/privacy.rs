@@ -158,11 +158,13 @@ fn scrub_as(text: &str, of: Of) -> Scrubbed {
 /// Everything personal in a text, in order and without overlaps.
 fn find_in(view: &mut View<'_>) -> Found {
     let mut all = Found::new();
+    // Last: behind "contacto" there may stand an address or a number instead of a name.
     let names: Finder = name::find;
     for finder in FINDERS.into_iter().chain(view.has_names().then_some(names)) {
         let mut found = Found::new();
         finder(view, &mut found);
         found.retain(|(range, _)| range.start < range.end);
+        // Of two that begin together the longer keeps the place.
         found.sort_by_key(|(range, _)| (range.start, usize::MAX - range.end));
         let mut end = 0;
         found.retain(|(range, _)| {

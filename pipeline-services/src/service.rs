@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::Path, sync::A
 use anyhow::{Context, Result, bail};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -37,10 +37,12 @@ use crate::{
     worker::{Announcements, Circuits, Counters, ModuleConfig, Worker},
 };
 
-/// Tasks of a stage that works on each by itself, side by side at most.
+/// Tasks of a stage that works on each by itself, side by side at most. Not tuned: as many visits
+/// of portals as a process can keep at work.
 const SIDE_BY_SIDE: u32 = 8;
 
-/// Longest time that giving work back may take.
+/// Longest time that giving work back may take. Not tuned: with 20 s to finish, it ends within the
+/// 30 s that Kubernetes leaves.
 const GIVE_BACK: Duration = Duration::from_secs(3);
 
 /// Runs what the command line asks for, until it is done or the process is asked to stop.
@@ -81,6 +83,7 @@ async fn wait_schema(pool: &PgPool, needed: i64, patience: Duration) -> Result<(
 }
 
 async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
+    // Before anything is waited for, so that a mistake in the configuration is said at once.
     let entrance = config.callers.entrance(config.listen)?;
     let parts = Parts::new(config, pool.clone())?;
     let stages = parts.stages(role, config)?;
@@ -118,6 +121,17 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     };
     let drain = Duration::from_secs(config.drain_seconds);
     let server = tokio::spawn(api::serve(services, listener, entrance, stop.clone(), drain));
+    until_stopped(tasks, server, (&stop, &cut), drain).await
+}
+
+/// Waits for a request to stop, and then for what is under way: as long as `drain`, or until the
+/// second request.
+async fn until_stopped(
+    mut tasks: JoinSet<()>,
+    server: JoinHandle<Result<()>>,
+    (stop, cut): (&CancellationToken, &CancellationToken),
+    drain: Duration,
+) -> Result<()> {
     let mut signals = Signals::new()?;
     signals.next().await;
     tracing::info!("stopping");

@@ -4,7 +4,8 @@
 //! tab or a carriage return) gets a leading apostrophe; programs that read the file take it off
 //! again.
 
-/// Most UTF-16 units in a cell of Excel; what is longer spills into the rows below.
+/// Most UTF-16 units in a cell of Excel (Microsoft, Excel specifications and limits); what is
+/// longer spills into the rows below.
 const CELL: usize = 32_767;
 
 /// The reader for whom a CSV file is written.

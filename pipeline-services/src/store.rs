@@ -32,13 +32,13 @@ pub use sqlx::{PgPool, Result as SqlResult, postgres::PgListener};
 /// Migrations built into the binary.
 pub(crate) static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
-/// Oldest major version of PostgreSQL.
+/// Oldest major version of PostgreSQL: scripts/with-postgres runs the tests on 16 and on 18.
 const OLDEST_SERVER: i32 = 16;
 
-/// Oldest pgvector whose indexes are trusted.
+/// Oldest pgvector: 0.8 brought the iterative scans that the search by meaning needs.
 const OLDEST_PGVECTOR: (u32, u32) = (0, 8);
 
-/// Why the store cannot be used.
+/// Reason for which the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The URL is not a PostgreSQL URL.
@@ -112,6 +112,8 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            // Appendix A of PostgreSQL's manual names the classes; 25P03 is that of
+            // idle_in_transaction_session_timeout.
             code == "25P03" || matches!(&code[..2], "08" | "40" | "53" | "55" | "57" | "58")
         }),
         _ => false,
@@ -123,7 +125,7 @@ pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|database| database.code()).is_some_and(|code| code.starts_with("40"))
 }
 
-/// Why the database takes no more rows, where that is what it says.
+/// Reason for which the database takes no more rows, where that is what it says.
 pub(crate) fn refused_write(error: &sqlx::Error) -> Option<&'static str> {
     match error.as_database_error()?.code()?.as_ref() {
         "53100" => Some("the database refuses to write: its disk is full; free some space and try again"),
@@ -132,8 +134,8 @@ pub(crate) fn refused_write(error: &sqlx::Error) -> Option<&'static str> {
     }
 }
 
-/// Shortest time after which a transaction that waits for its process is given up: a busy machine
-/// may let one wait.
+/// Shortest time after which a transaction that waits for its process is given up. Not tuned: a
+/// busy machine may let one wait for seconds.
 const SHORTEST_IDLE: Duration = Duration::from_secs(5);
 
 /// Opens a pool of at most `connections`; does not connect yet. A transaction whose process does
@@ -189,6 +191,8 @@ pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
     }
     install_pgvector(&mut connection).await?;
     become_owner(&mut connection).await?;
+    // Before the migrations, which would fail with the server's words: the type `vector` is in
+    // them.
     MIGRATOR.run(&mut connection).await?;
     let version = pgvector_version(&mut connection).await?;
     if !pgvector_is_supported(&version) {

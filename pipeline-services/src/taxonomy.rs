@@ -26,10 +26,11 @@ use crate::{
 use occupation::Meaning;
 
 /// Names that look like a concept's label and mean something else: `SPARK` is ESCO's name for a
-/// dialect of Ada, advertisements mean Apache Spark.
+/// dialect of Ada, advertisements mean Apache Spark. A choice.
 const FALSE_FRIENDS: [&str; 3] = ["spark", "salt", "chef"];
 
-/// Ordinary words that are also labels of concepts; they name no skill in an advertisement.
+/// Ordinary words that are also labels of concepts; they name no skill in an advertisement. A
+/// choice.
 const GENERIC: [&str; 58] = [
     "analisis",
     "arte",
@@ -107,9 +108,9 @@ pub struct Loaded {
 pub(crate) struct Source {
     /// Its name, which says what it holds.
     pub name: String,
-    /// Where its bytes lie.
+    /// Path of its bytes.
     pub path: PathBuf,
-    /// How its owner knows it.
+    /// Name by which its owner knows it.
     pub shown: String,
 }
 
@@ -169,7 +170,7 @@ pub struct Found<'taxonomy> {
     pub end: usize,
     /// The concept.
     pub concept: &'taxonomy Concept,
-    /// Whether a preferred label was found.
+    /// True if a preferred label was found.
     pub preferred: bool,
 }
 
@@ -315,6 +316,7 @@ fn findable(key: &str, label: &Label, class: &str, preferred: &[(&str, String)])
 }
 
 /// Share of common words (Jaccard) from which an alternative label is taken for another wording.
+/// Not tuned.
 const RESEMBLANCE: f32 = 0.4;
 
 /// Another wording of a preferred label. One that only leaves words out is broader than its concept

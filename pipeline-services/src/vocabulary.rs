@@ -45,6 +45,7 @@ impl VocabularySource {
     pub(crate) async fn current(&self) -> SqlResult<Arc<Vocabulary>> {
         let mut connection = self.pool.acquire().await?;
         let active = taxonomies::active(&mut connection).await?;
+        // Held while the taxonomy is read, so that two batches that find it changed read it once.
         let mut current = self.current.lock().await;
         if let Some((key, vocabulary)) = current.as_ref()
             && *key == active

@@ -35,7 +35,7 @@ mod pace;
 mod settle;
 
 /// Longest sleep while a circuit is open, and a fifth of the longest pause after trouble; short, so
-/// that a stop is noticed.
+/// that an end of the trouble is noticed soon. Not tuned.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Runs one stage until it is asked to stop.
@@ -66,7 +66,6 @@ pub struct Counters {
 impl Counters {
     /// Values by metric name.
     pub fn values(&self) -> BTreeMap<String, f64> {
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         BTreeMap::from([
             ("tasks_succeeded_total".to_owned(), value(&self.succeeded)),
             ("tasks_retried_total".to_owned(), value(&self.retried)),
@@ -76,6 +75,14 @@ impl Counters {
             ("busy_seconds_total".to_owned(), value(&self.busy_ms) / 1000.0),
         ])
     }
+}
+
+fn value(counter: &AtomicU64) -> f64 {
+    counter.load(Ordering::Relaxed) as f64
+}
+
+fn add(counter: &AtomicU64, value: u64) {
+    counter.fetch_add(value, Ordering::Relaxed);
 }
 
 /// The outcome of one batch.
@@ -138,7 +145,7 @@ impl Worker {
     /// Works until `stop`, ends the batch at hand unless `cut` comes first, and gives back what it
     /// holds.
     pub async fn run(&self, stop: CancellationToken, cut: CancellationToken) {
-        let heart = tokio::spawn(beat(self.pool.clone(), self.id, self.timing.lease));
+        let heart = tokio::spawn(beat_every_third(self.pool.clone(), self.id, self.timing.lease));
         let mut ear = self.announcements.ear(self.stage.name());
         let mut trouble = 0_u32;
         // What is kept as it goes loses little by being cut off, and would take long to end.
@@ -174,7 +181,9 @@ impl Worker {
                 }
             }
         }
+        // First, or a last beat would extend what is given back.
         heart.abort();
+        // Else the tasks would lie until their leases end.
         if let Ok(mut connection) = self.pool.acquire().await {
             let _ = tasks::release(&mut connection, self.id).await;
         }
@@ -194,7 +203,7 @@ impl Worker {
     /// # Errors
     /// As [`Worker::work_once`].
     pub async fn work_once_alive(&self) -> SqlResult<BatchReport> {
-        let heart = tokio::spawn(beat(self.pool.clone(), self.id, self.timing.lease));
+        let heart = tokio::spawn(beat_every_third(self.pool.clone(), self.id, self.timing.lease));
         let report = self.work_once().await;
         heart.abort();
         report
@@ -234,6 +243,7 @@ impl Worker {
     async fn plan(&self, task: &Task) -> SqlResult<Outcome> {
         let mut connection = self.pool.acquire().await?;
         let run = runs::get(&mut connection, task.run_id).await?;
+        // The stage takes connections of its own; holding this one could empty a small pool.
         drop(connection);
         let Some(run) = run else { return Ok(Err(StageError::Fail("the run is gone".to_owned()))) };
         let planned = AssertUnwindSafe(self.stage.plan(&run)).catch_unwind();
@@ -331,7 +341,6 @@ impl Worker {
     }
 
     fn count(&self, report: BatchReport, elapsed: Duration) {
-        let add = |counter: &AtomicU64, value: u64| counter.fetch_add(value, Ordering::Relaxed);
         add(&self.counters.succeeded, report.succeeded);
         add(&self.counters.retried, report.retried);
         add(&self.counters.waiting, report.waiting);
@@ -350,10 +359,13 @@ impl Worker {
     }
 }
 
-async fn beat(pool: PgPool, worker: Uuid, lease: Duration) {
+/// Heartbeats in the time of a lease. A choice: one may fail, and the next one is in time.
+const BEATS_A_LEASE: u32 = 3;
+
+/// Extends the leases of a worker after every third of a lease, for ever.
+async fn beat_every_third(pool: PgPool, worker: Uuid, lease: Duration) {
     loop {
-        // One beat may fail before the lease ends.
-        tokio::time::sleep(lease / 3).await;
+        tokio::time::sleep(lease / BEATS_A_LEASE).await;
         let beaten = match pool.acquire().await {
             Ok(mut connection) => tasks::heartbeat(&mut connection, worker, lease).await,
             Err(error) => Err(error),

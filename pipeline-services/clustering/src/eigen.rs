@@ -7,9 +7,10 @@
 use crate::graph::FuzzyGraph;
 use crate::rng::Stream;
 
-/// Degree of the polynomial filter per round.
+/// Degree of the polynomial filter per round. Not tuned: a higher one separates more in a round and
+/// takes as many more products.
 const DEGREE: usize = 10;
-/// Random stream of the block's first values.
+/// Random stream of the block's first values: any that no other part of the crate draws from.
 const STREAM: u32 = u32::MAX - 3;
 
 /// How long [`leading`] iterates.
@@ -52,10 +53,13 @@ pub(crate) fn leading<const W: usize>(graph: &FuzzyGraph, effort: Effort, seed: 
             break;
         }
         let (ritz, residual) = rayleigh_ritz(&operator, &mut block, rank, effort.wanted);
+        // Ends before the filter, so that the returned values belong to the returned vectors.
         values = ritz;
         if residual < effort.tolerance || round + 1 == effort.rounds {
             break;
         }
+        // Whatever lies below the block's smallest value is unwanted, so the filter may damp all of
+        // it.
         block = filter(&operator, block, values[rank - 1]);
     }
     Spectrum { vectors: block, values, rank, trivial: operator.trivial }
@@ -73,6 +77,7 @@ impl<'a> Normalised<'a> {
         let degrees: Vec<f64> =
             (0..graph.rows()).map(|row| graph.row(row).map(|(_, w)| f64::from(w)).sum()).collect();
         let total: f64 = degrees.iter().sum();
+        // A point without edges has degree 0: its row of the operator is 0 instead of NaN.
         let inverse_root_degree =
             degrees.iter().map(|d: &f64| if *d > 0.0 { 1.0 / d.sqrt() } else { 0.0 }).collect();
         let trivial = degrees.iter().map(|d| if total > 0.0 { (d / total).sqrt() } else { 0.0 }).collect();
@@ -100,6 +105,8 @@ fn orthonormalise<const W: usize>(block: &mut [[f64; W]], trivial: &[f64]) -> us
     let mut rank = 0;
     for column in 0..W {
         let before = norm(block, column);
+        // "Twice is enough" (Kahan, in Parlett, *The Symmetric Eigenvalue Problem*): where columns
+        // are nearly dependent, one pass leaves errors that a second removes.
         for _ in 0..2 {
             // Products with all kept columns at once: a row is contiguous, a column is not.
             let (mut along, mut along_trivial) = ([0.0; W], 0.0);
@@ -114,6 +121,7 @@ fn orthonormalise<const W: usize>(block: &mut [[f64; W]], trivial: &[f64]) -> us
             }
         }
         let after = norm(block, column);
+        // Measured by the length before: what is left of a dependent column is rounding.
         let keep = after > 1e-9 * before && after > 0.0;
         for row in block.iter_mut() {
             let value = if keep { row[column] / after } else { 0.0 };
@@ -151,16 +159,15 @@ fn rayleigh_ritz<const W: usize>(
     let (values, vectors) = symmetric_eigen(small, rank);
     rotate(block, &vectors, rank);
     rotate(&mut image, &vectors, rank);
-    let residual = (0..wanted.min(rank))
-        .map(|c| {
-            let square = |(v, w): (&[f64; W], &[f64; W])| {
-                let off = w[c] - values[c] * v[c];
-                off * off
-            };
-            block.iter().zip(&image).map(square).sum::<f64>().sqrt()
-        })
-        .fold(0.0, f64::max);
+    let residual =
+        (0..wanted.min(rank)).map(|c| residual_of(block, &image, values[c], c)).fold(0.0, f64::max);
     (values, residual)
+}
+
+/// The length of what `image`, the operator's result, differs by from `value` times the column.
+fn residual_of<const W: usize>(block: &[[f64; W]], image: &[[f64; W]], value: f64, column: usize) -> f64 {
+    let off = block.iter().zip(image).map(|(v, w)| w[column] - value * v[column]);
+    off.map(|off| off * off).sum::<f64>().sqrt()
 }
 
 fn rotate<const W: usize>(block: &mut [[f64; W]], vectors: &[[f64; W]; W], rank: usize) {
@@ -180,14 +187,12 @@ fn filter<const W: usize>(operator: &Normalised<'_>, block: Vec<[f64; W]>, cut: 
     // A cut at the very top would leave nothing to amplify.
     let cut = cut.clamp(-0.9, 0.999_999);
     let (centre, half) = ((cut - 1.0) / 2.0, (cut + 1.0) / 2.0);
-    let shifted = |image: Vec<[f64; W]>, from: &[[f64; W]], factor: f64| -> Vec<[f64; W]> {
-        let scale = factor / half;
-        image.iter().zip(from).map(|(w, v)| std::array::from_fn(|c| (w[c] - centre * v[c]) * scale)).collect()
-    };
-    let mut current = shifted(operator.apply(&block), &block, 1.0);
+    // The recurrence T_k+1(x) = 2 x T_k(x) - T_k-1(x), with [-1, cut] moved to [-1, 1], where the
+    // polynomials stay small.
+    let mut current = shifted(&operator.apply(&block), &block, centre, 1.0 / half);
     let mut previous = block;
     for _ in 1..DEGREE {
-        let mut next = shifted(operator.apply(&current), &current, 2.0);
+        let mut next = shifted(&operator.apply(&current), &current, centre, 2.0 / half);
         for (n, p) in next.iter_mut().zip(&previous) {
             (0..W).for_each(|c| n[c] -= p[c]);
         }
@@ -196,11 +201,17 @@ fn filter<const W: usize>(operator: &Normalised<'_>, block: Vec<[f64; W]>, cut: 
     current
 }
 
+/// `scale` times (`image` - `centre` `from`), `image` being what the operator makes of `from`.
+fn shifted<const W: usize>(image: &[[f64; W]], from: &[[f64; W]], centre: f64, scale: f64) -> Vec<[f64; W]> {
+    image.iter().zip(from).map(|(w, v)| std::array::from_fn(|c| (w[c] - centre * v[c]) * scale)).collect()
+}
+
 /// Cyclic Jacobi rotations on the leading `size` x `size` part; eigenvalues descending,
 /// eigenvectors in columns.
 fn symmetric_eigen<const W: usize>(mut a: [[f64; W]; W], size: usize) -> ([f64; W], [[f64; W]; W]) {
     let mut vectors: [[f64; W]; W] =
         std::array::from_fn(|i| std::array::from_fn(|j| if i == j { 1.0 } else { 0.0 }));
+    // A bound only: the sweeps converge quadratically, and a few of them end below.
     for _ in 0..60 {
         let off: f64 =
             (0..size).flat_map(|p| (p + 1..size).map(move |q| (p, q))).map(|(p, q)| a[p][q] * a[p][q]).sum();
@@ -229,10 +240,12 @@ fn jacobi_rotation<const W: usize>(
     (p, q): (usize, usize),
     size: usize,
 ) {
+    // Dividing by such an entry would overflow.
     if a[p][q].abs() < 1e-300 {
         return;
     }
     let theta = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
+    // The smaller of the two angles that zero the entry: it disturbs the others least.
     let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
     let c = 1.0 / (t * t + 1.0).sqrt();
     let s = t * c;

@@ -20,13 +20,13 @@ use crate::eigen::{self, Effort};
 use crate::umap::{Metric, nearest_neighbours};
 use crate::{ClusteringError, Matrix};
 
-/// Width of the iterated block of eigenvectors. At least a quarter of it is left to make the
-/// others converge.
+/// Width of the iterated block of eigenvectors. At least a quarter of it is left to make the others
+/// converge. Not tuned.
 const WIDTH: usize = 80;
-/// The most coordinates.
+/// The most coordinates: three quarters of [`WIDTH`].
 pub const MAX_COMPONENTS: usize = 60;
 /// Width of the block for up to this many coordinates: the dense part of the work grows with the
-/// width's third power.
+/// width's third power. Not tuned; the same share as above is left.
 const NARROW: (usize, usize) = (32, 24);
 /// Points per coordinate at least. A cluster takes about one coordinate; more coordinates than
 /// clusters tell single points apart. With 15 neighbours it is also fewer than the points of the
@@ -99,6 +99,7 @@ pub fn eigenmap(points: Matrix<'_>, params: &EigenmapParams) -> Result<Eigenmap,
         return Ok(Eigenmap { dims, coordinates: vec![0.0; rows * dims] });
     }
     let graph = graph::continuous(&neighbours);
+    // The coordinates are stored in 32 bits, whose rounding is about as large as the tolerance.
     let effort = Effort { wanted: components, tolerance: 1e-7, rounds: 60 };
     let coordinates = if components <= NARROW.1 {
         places(&eigen::leading::<{ NARROW.0 }>(&graph, effort, SEED), components)
@@ -113,11 +114,8 @@ pub fn eigenmap(points: Matrix<'_>, params: &EigenmapParams) -> Result<Eigenmap,
 fn places<const W: usize>(spectrum: &eigen::Spectrum<W>, components: usize) -> Vec<f32> {
     let used = components.min(spectrum.rank);
     let cut = if used < spectrum.rank { spectrum.values[used] } else { 0.0 };
-    // A graph of more parts than coordinates has a cut of 1, and any of its vectors is as good.
-    let above =
-        |value: f64| if cut < 1.0 - 1e-9 { ((value - cut) / (1.0 - cut)).clamp(0.0, 1.0) } else { 1.0 };
     let weights: Vec<f64> =
-        (0..components).map(|c| if c < used { above(spectrum.values[c]).sqrt() } else { 0.0 }).collect();
+        (0..components).map(|c| if c < used { above(spectrum.values[c], cut).sqrt() } else { 0.0 }).collect();
     let mut coordinates = Vec::with_capacity(spectrum.vectors.len() * (components + 1));
     for (row, trivial) in spectrum.vectors.iter().zip(&spectrum.trivial) {
         // D^-1/2 divides a row by the root of its degree, which scaling to unit length undoes.
@@ -128,6 +126,12 @@ fn places<const W: usize>(spectrum: &eigen::Spectrum<W>, components: usize) -> V
         coordinates.extend(values.map(|v| (v * scale) as f32));
     }
     coordinates
+}
+
+/// The part of an eigenvalue above the first one left out, in [0, 1].
+fn above(value: f64, cut: f64) -> f64 {
+    // A graph of more parts than coordinates has a cut of 1, and its vectors are of equal worth.
+    if cut < 1.0 - 1e-9 { ((value - cut) / (1.0 - cut)).clamp(0.0, 1.0) } else { 1.0 }
 }
 
 #[cfg(test)]

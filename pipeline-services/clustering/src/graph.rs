@@ -6,7 +6,7 @@
 /// The fuzzy simplicial set of a data set: a symmetric weighted graph in compressed rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FuzzyGraph {
-    /// Where each row's entries start; one more than there are rows.
+    /// Start of each row's entries; one more than there are rows.
     pub offsets: Vec<usize>,
     /// Column numbers, ascending within a row; never the row itself.
     pub columns: Vec<u32>,
@@ -45,12 +45,15 @@ impl FuzzyGraph {
     /// Drops the entries too weak to be sampled once in `epochs` rounds (below max / epochs).
     pub(crate) fn prune(&mut self, epochs: u32) {
         let strongest = self.weights.iter().copied().fold(0.0, f32::max);
+        // Like umap-learn, which falls back to its default: by so few rounds nearly all would be
+        // pruned.
         let epochs = if epochs > 10 { epochs } else { 200 };
         let least = strongest / epochs as f32;
         let mut kept = 0;
         let mut start = 0;
         for row in 0..self.rows() {
             let end = self.offsets[row + 1];
+            // In place: `kept` never passes `at`, so nothing is overwritten before it is read.
             for at in start..end {
                 if self.weights[at] >= least {
                     self.columns[kept] = self.columns[at];
@@ -76,6 +79,7 @@ impl FuzzyGraph {
             }
             component[row] = count;
             open.push(row);
+            // A list instead of recursion: a component may be a chain of all points.
             while let Some(at) = open.pop() {
                 for (column, _) in self.row(at) {
                     if component[column as usize] == u32::MAX {
@@ -114,6 +118,7 @@ pub(crate) fn union(rows: usize, directed: &[(u32, u32, f32)]) -> CompressedRows
         weights.push(weight);
         offsets[same[0].0 as usize + 1] = columns.len();
     }
+    // A row without entries was passed over above; it ends where the one before it does.
     for row in 1..=rows {
         offsets[row] = offsets[row].max(offsets[row - 1]);
     }

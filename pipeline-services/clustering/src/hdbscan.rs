@@ -45,8 +45,8 @@ pub struct HdbscanParams {
     /// The distance to this neighbour is a point's core distance; at least 1, capped at the
     /// number of points. Larger turns more points into noise.
     pub min_samples: usize,
-    /// Whether `min_samples` counts the point itself, as scikit-learn does (the default), or
-    /// not, as the `hdbscan` package of PyPI and cuML do.
+    /// True if `min_samples` counts the point itself, as scikit-learn does (the default), false if
+    /// it does not, as in the `hdbscan` package of PyPI and cuML.
     pub min_samples_counts_itself: bool,
     /// Which clusters of the hierarchy are taken.
     pub selection: Selection,
@@ -94,7 +94,7 @@ pub struct Clustering {
     pub labels: Vec<Label>,
     /// Number of clusters.
     pub clusters: usize,
-    /// How firmly each row belongs to its cluster, in [0, 1], 0 for noise: the density at
+    /// Strength of each row's membership in its cluster, in [0, 1], 0 for noise: the density at
     /// which it leaves over the cluster's highest. `None` from [`Engine::Crate`].
     pub probabilities: Option<Vec<f64>>,
 }

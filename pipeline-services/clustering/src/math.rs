@@ -7,12 +7,15 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-/// The upper bits of ln 2, so that a small whole number times it is exact, and the rest.
+/// The upper bits of ln 2, so that a small whole number times it is exact, and the rest: the split
+/// of fdlibm (`ln2_hi` and `ln2_lo`).
 const LN_2_HIGH: f64 = 0.693_147_180_369_123_8;
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 
 /// e^x with a relative error below 4e-16; 0 below -700 and infinite above 700.
 pub(crate) fn exp(x: f64) -> f64 {
+    // Beyond 709.8 the result overflows, and below -708.4 the exponent has no bits left: the shift
+    // at the end would wrap around.
     if x < -700.0 {
         return 0.0;
     }
@@ -28,6 +31,8 @@ pub(crate) fn exp(x: f64) -> f64 {
 
 /// ln x for normal x above 0, with an error below 4e-16 of the larger of 1 and the result.
 pub(crate) fn ln(x: f64) -> f64 {
+    // The bits of the root of 1/2: subtracted first, they make the exponent change there and not at
+    // 1, where the logarithm of a number just below would be the difference of two large ones.
     const SQRT_HALF_BITS: u64 = 0x3FE6_A09E_667F_3BCD;
     let bits = x.to_bits().wrapping_sub(SQRT_HALF_BITS);
     let exponent = (bits as i64 >> 52) as f64;

@@ -4,7 +4,7 @@
 //! the lower row number, so the result does not depend on threads.
 
 use crate::matrix::{dot, squared_distance};
-use crate::quality::grouped;
+use crate::quality::{grouped, to_centre};
 use crate::umap::Metric;
 use crate::{ClusteringError, Label, Matrix};
 
@@ -82,27 +82,31 @@ fn inverse_length(row: &[f32]) -> f64 {
 /// the summed direction, which orders the rows in the same way.
 fn distances_from_centre(points: Matrix<'_>, rows: &[usize], metric: Metric) -> Vec<f64> {
     let sum = sum_of_rows(points, rows, metric);
-    let project = |row: &[f32]| -> f64 { row.iter().zip(&sum).map(|(v, s)| f64::from(*v) * s).sum() };
-    let count = rows.len() as f64;
-    let squared =
-        |row: &[f32]| -> f64 { row.iter().zip(&sum).map(|(v, s)| (f64::from(*v) - s / count).powi(2)).sum() };
-    rows.iter()
-        .map(|&row| points.row(row))
-        .map(|row| match metric {
-            Metric::Cosine => -project(row) * inverse_length(row),
-            Metric::Euclidean => squared(row),
-        })
-        .collect()
+    let rows = rows.iter().map(|&row| points.row(row));
+    match metric {
+        Metric::Cosine => rows.map(|row| -projection(row, &sum) * inverse_length(row)).collect(),
+        Metric::Euclidean => {
+            let count = rows.len() as f64;
+            let centre: Vec<f64> = sum.iter().map(|s| s / count).collect();
+            rows.map(|row| to_centre(row, &centre)).collect()
+        }
+    }
+}
+
+fn projection(row: &[f32], direction: &[f64]) -> f64 {
+    row.iter().zip(direction).map(|(v, s)| f64::from(*v) * s).sum()
 }
 
 fn euclidean_medoid(points: Matrix<'_>, rows: &[usize]) -> usize {
-    let total = |row: usize| -> f64 {
-        rows.iter().map(|&other| squared_distance(points.row(row), points.row(other)).sqrt()).sum()
-    };
     rows.iter()
-        .map(|&row| (total(row), row))
+        .map(|&row| (summed_distance(points, rows, row), row))
         .min_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)))
         .map_or(0, |m| m.1)
+}
+
+/// The sum of the distances from `row` to all of `rows`.
+fn summed_distance(points: Matrix<'_>, rows: &[usize], row: usize) -> f64 {
+    rows.iter().map(|&other| squared_distance(points.row(row), points.row(other)).sqrt()).sum()
 }
 
 #[cfg(test)]

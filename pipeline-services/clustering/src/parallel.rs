@@ -3,7 +3,7 @@
 
 use crate::ClusteringError;
 
-/// More threads than this is a mistake in a setting rather than a machine.
+/// More threads than this is a mistake in a setting rather than a machine. Not tuned.
 const MAX_THREADS: usize = 1024;
 
 /// Turns the setting (0 = every core this process may use) into a number of workers.

@@ -50,14 +50,20 @@ pub fn davies_bouldin(points: Matrix<'_>, labels: &[Label]) -> Result<Option<f64
                 / members.len() as f64
         })
         .collect();
-    let ratio = |i: usize, j: usize| {
-        let apart = between(&centroids[i], &centroids[j]).sqrt();
-        // Two clusters on one centroid say nothing of their ratio; scikit-learn drops the pair.
-        if apart == 0.0 { 0.0 } else { (spreads[i] + spreads[j]) / apart }
-    };
     let count = centroids.len();
-    let worst = |i: usize| (0..count).filter(|j| *j != i).map(|j| ratio(i, j)).fold(0.0, f64::max);
-    Ok(Some((0..count).map(worst).sum::<f64>() / count as f64))
+    let mut total = 0.0;
+    for i in 0..count {
+        let mut worst = 0.0_f64;
+        for j in (0..count).filter(|j| *j != i) {
+            let apart = between(&centroids[i], &centroids[j]).sqrt();
+            // Two clusters on one centroid say nothing of their ratio; scikit-learn drops the pair.
+            if apart > 0.0 {
+                worst = worst.max((spreads[i] + spreads[j]) / apart);
+            }
+        }
+        total += worst;
+    }
+    Ok(Some(total / count as f64))
 }
 
 /// Calinski-Harabasz index, at least 0, higher is better: the dispersion between clusters over
@@ -164,7 +170,7 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// Points one distance computation handles at once.
+/// Points one distance computation handles at once: the columns of two registers of AVX2.
 const BLOCK: usize = 8;
 
 /// The clusters' points by coordinate, each cluster padded to whole blocks, so that distances
@@ -189,9 +195,9 @@ impl Columns {
                 let mut values = Vec::with_capacity(rows.len().div_ceil(BLOCK) * dims);
                 for block in rows.chunks(BLOCK) {
                     for d in 0..dims {
-                        let value =
-                            |lane: usize| block.get(lane).map_or(0.0, |row| groups.matrix.row(*row)[d]);
-                        values.push(std::array::from_fn(|lane| f64::from(value(lane))));
+                        values.push(std::array::from_fn(|lane| {
+                            block.get(lane).map_or(0.0, |row| f64::from(groups.matrix.row(*row)[d]))
+                        }));
                     }
                 }
                 ClusterColumns { size: rows.len(), values }
@@ -228,6 +234,7 @@ impl ClusterColumns {
                 let at = f64::from(*at);
                 (0..BLOCK).for_each(|l| squares[l] += (column[l] - at) * (column[l] - at));
             }
+            // The last block's padding lies at the origin and would count as points.
             if left < BLOCK {
                 squares[left..].fill(0.0);
             }
@@ -262,7 +269,8 @@ fn centroid(points: Matrix<'_>, rows: impl Iterator<Item = usize>) -> Vec<f64> {
     sum.iter().map(|s| s / count).collect()
 }
 
-fn to_centre(row: &[f32], centre: &[f64]) -> f64 {
+/// The squared distance of a row to a centroid.
+pub(crate) fn to_centre(row: &[f32], centre: &[f64]) -> f64 {
     row.iter().zip(centre).map(|(v, c)| (f64::from(*v) - c).powi(2)).sum()
 }
 

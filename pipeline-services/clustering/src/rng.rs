@@ -8,6 +8,8 @@ pub(crate) struct Stream(u64);
 impl Stream {
     /// The stream of one `(epoch, vertex)` pair under `seed`.
     pub(crate) fn new(seed: u64, epoch: u32, vertex: u32) -> Self {
+        // The mixer leaves 0 as it is; without the addition the first stream of seed 0 would start
+        // there.
         let key = (u64::from(epoch) << 32) | u64::from(vertex);
         Self(mix(seed ^ mix(key.wrapping_add(GOLDEN))))
     }
@@ -29,8 +31,10 @@ impl Stream {
     }
 }
 
+/// 2^64 over the golden ratio, the increment of SplitMix64.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// Variant 13 of Stafford's mixers, whose multipliers SplitMix64 takes.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -6,11 +6,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Lanes per step; rows are padded to a multiple of it.
+/// Lanes per step, the 32-bit numbers of a register of AVX2; rows are padded to a multiple of it.
 pub(crate) const LANES: usize = 8;
-/// Query rows per tile.
+/// Query rows per tile. Not tuned: with two candidate rows there are eight sums, half of AVX2's
+/// sixteen registers, and the rows take the other half.
 pub(crate) const TILE_ROWS: usize = 4;
-/// Candidate rows per tile.
+/// Candidate rows per tile; see [`TILE_ROWS`].
 pub(crate) const TILE_COLUMNS: usize = 2;
 
 /// Dot products of `TILE_ROWS` query rows with `TILE_COLUMNS` candidate rows, all of `width`
@@ -52,6 +53,7 @@ pub(crate) fn pow(x: [f32; LANES], p: f32) -> [f32; LANES] {
 /// log2 by the series of the area hyperbolic tangent on a mantissa in [sqrt(1/2), sqrt(2)).
 #[inline(always)]
 fn log2(x: f32) -> f32 {
+    // As in [`crate::math::ln`], in 32 bits.
     const SQRT_HALF_BITS: u32 = 0x3F35_04F3;
     let bits = x.to_bits().wrapping_sub(SQRT_HALF_BITS);
     let exponent = (bits as i32 >> 23) as f32;
@@ -89,7 +91,7 @@ pub fn use_base_instructions(only: bool) {
     BASE_ONLY.store(only, Ordering::Relaxed);
 }
 
-/// Whether the processor has AVX2 and it may be used.
+/// Returns true if the processor has AVX2 and it may be used.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_avx2() -> bool {
     !BASE_ONLY.load(Ordering::Relaxed) && std::is_x86_feature_detected!("avx2")

@@ -21,6 +21,7 @@ pub use graph::fuzzy_graph;
 pub use knn::{Neighbours, nearest_neighbours};
 
 pub use crate::graph::FuzzyGraph;
+use crate::matrix::{cosine_distance, squared_distance};
 use crate::{ClusteringError, MAX_COORDINATES, Matrix, parallel};
 
 /// Distance of two input vectors.
@@ -31,6 +32,16 @@ pub enum Metric {
     Cosine,
     /// Straight-line distance.
     Euclidean,
+}
+
+impl Metric {
+    /// The distance of two rows.
+    pub(crate) fn distance(self, a: &[f32], b: &[f32]) -> f64 {
+        match self {
+            Self::Cosine => cosine_distance(a, b),
+            Self::Euclidean => squared_distance(a, b).sqrt(),
+        }
+    }
 }
 
 /// Settings of [`umap`]; the defaults are those of the specification and of umap-learn.
@@ -98,6 +109,7 @@ impl UmapParams {
     }
 
     fn epochs(&self, rows: usize) -> u32 {
+        // The figures of umap-learn.
         self.n_epochs.unwrap_or(if rows <= 10_000 { 500 } else { 200 })
     }
 }

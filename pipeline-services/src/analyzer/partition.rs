@@ -35,7 +35,7 @@ pub(super) struct Partition {
     pub(super) refused: Vec<f64>,
 }
 
-/// Why there is no partition.
+/// Reason for which there is no partition.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
@@ -68,6 +68,7 @@ pub(super) fn attempts(settings: &Settings) -> Vec<Attempt> {
         Engine::Crate => Selection::ExcessOfMass,
     };
     let leaves = Attempt { selection, ..given };
+    // 0 stays 0, so that it is refused as the setting it is.
     let fine = Attempt { min_samples: 1.min(given.min_samples), ..leaves };
     let small = Attempt { min_cluster_size: given.min_cluster_size.div_ceil(2).max(2), ..fine };
     let wide = Attempt { n_neighbors: given.n_neighbors.saturating_mul(2), ..leaves };

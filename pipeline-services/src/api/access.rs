@@ -110,7 +110,7 @@ pub(crate) type Access = access::Access<Rights>;
 pub(crate) struct Method {
     /// The scope that it needs.
     pub scope: Scope,
-    /// Whether it goes on for as long as its caller likes, or computes for long.
+    /// True if it goes on for as long as its caller likes, or computes for long.
     pub lasts: bool,
 }
 

@@ -57,6 +57,8 @@ pub(super) fn forbidden(message: impl Into<String>) -> Status {
 pub(super) fn busy(reason: &str, message: impl Into<String>, again: Duration) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     details.set_retry_info(Some(again));
+    // Retries of gRPC libraries read the delay from the metadata (gRFC A6), other callers from the
+    // details.
     let mut metadata = MetadataMap::new();
     metadata.insert("grpc-retry-pushback-ms", (again.as_millis() as u64).into());
     Status::with_error_details_and_metadata(Code::ResourceExhausted, message, details, metadata)
@@ -79,6 +81,7 @@ pub(super) fn sql(error: SqlError) -> Status {
         };
         Status::with_error_details(Code::Unavailable, message, details)
     } else {
+        // The text of the error stays in the log: it may quote rows.
         with_reason(Code::Internal, "DATABASE", "a database statement failed; see the server's log")
     }
 }

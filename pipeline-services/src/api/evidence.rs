@@ -16,9 +16,10 @@ use crate::{
     text::{fold::fold, sentences::Sentences},
 };
 
-/// Likeness from which on a label is proposed for one that is not there.
+/// Likeness (Jaro-Winkler, 0 to 1) from which on a label is proposed for one that is not there. Not
+/// tuned: it admits a letter too many or two swapped.
 const LIKE: f64 = 0.8;
-/// Bytes of the longest text that is compared with labels.
+/// Bytes of the longest text that is compared with labels. Not tuned; no label is nearly as long.
 const LONGEST: usize = 1_000;
 
 impl Services {

@@ -37,7 +37,9 @@ impl ExportService for Services {
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let portal = self.portal(&mut connection, &asked.portal).await?;
         let country = self.country(&mut connection, &asked.country).await?;
+        // Given back before the export takes one of its own: a pool of one would wait for itself.
         drop(connection);
+        // A short queue: a caller that reads slowly slows the query down instead of filling memory.
         let (sender, receiver) = mpsc::channel::<Result<Vec<u8>, Status>>(4);
         let services = self.clone();
         tokio::spawn(async move {

@@ -37,10 +37,11 @@ use super::{
 /// Path of the health service: a probe cannot always be given a token, and must not wait for other
 /// callers.
 const OPEN: &str = "/grpc.health.v1.Health/";
-/// When to ask again where there was no room.
+/// Time to ask again after where there was no room. Not tuned: about what a short call takes.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Longest that the message of a call may take to arrive, longest time between two of a stream, and
-/// time after which a caller who does not take an answer makes room for others.
+/// time after which a caller who does not take an answer makes room for others. Not tuned: longer
+/// than any pause of a network that still works.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Calls under way at most.
@@ -72,6 +73,7 @@ impl Answering {
 impl Room {
     /// Room for this many calls, a quarter of them calls that last.
     pub(super) fn new(calls: usize) -> Self {
+        // Not tuned: most calls are short, and streams must not keep them out.
         let lasting = (calls / 4).max(1);
         Self {
             calls: Arc::new(Semaphore::new(calls)),
@@ -95,6 +97,7 @@ impl Room {
     /// Makes room, where it can be made: closes the connection whose caller has left its answer
     /// waiting for longest.
     fn make(&self) {
+        // Collected first, so that the list is not locked while each answer is.
         let answers: Vec<_> = self.answers().iter().filter_map(Weak::upgrade).collect();
         let stalled = answers.iter().filter_map(|answer| {
             let since = (*answer.offered())?;
@@ -113,12 +116,15 @@ impl Room {
             true => {
                 let place = take(&self.lasting);
                 if place.is_none() {
+                    // The place is free when the connection has ended: this caller is refused and
+                    // asks again.
                     self.make();
                 }
                 Some(place.ok_or_else(|| full("calls that last", self.limits.1))?)
             }
             false => None,
         };
+        // Taken last: if there is none, the place among those that last is given back.
         let call = take(&self.calls).ok_or_else(|| full("calls", self.limits.0))?;
         Ok(Place { _call: call, _lasting: lasting })
     }
@@ -171,6 +177,7 @@ impl GateLayer {
             error::busy("QUOTA_EXCEEDED", message, exhausted.retry_after)
         })?;
         let place = self.room.enter(method.lasts)?;
+        // After the room was found: a refused call costs nothing of a quota.
         client.charge(1);
         if method.scope > Scope::Read {
             tracing::info!(client.name, rpc.method = path, "call");
@@ -271,7 +278,7 @@ impl http_body::Body for Offered {
 /// A body that may not keep its reader waiting for ever.
 struct Paced {
     body: Body,
-    /// Whether all of it must come in time, or each part.
+    /// True if all of it must come in time, false if each part.
     whole: bool,
     silence: Duration,
     waiting: Option<Pin<Box<Sleep>>>,

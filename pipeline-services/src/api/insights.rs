@@ -12,10 +12,14 @@ use observatory_proto::pipeline::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Services, error, nearness, non_empty, page_size};
-use crate::store::{
-    Connection, PgConnection,
-    analyses::{self, Cluster, StoredAnalysis},
-    embeddings, skills,
+use crate::{
+    inference::EmbeddingModelInfo,
+    store::{
+        Connection, PgConnection,
+        analyses::{self, Cluster, StoredAnalysis},
+        embeddings::{self, EmbeddingModel},
+        skills,
+    },
 };
 
 fn top_limit(asked: u32) -> Result<i64, Status> {
@@ -44,6 +48,40 @@ impl Services {
             error::precondition("there is no analysis yet; start a run with the stage analyze")
         })
     }
+
+    /// The model of the stored vectors, and the served one, which must be of the same revision.
+    async fn compared_model(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(EmbeddingModel, EmbeddingModelInfo), Status> {
+        let stored = embeddings::active(connection).await.map_err(error::sql)?.ok_or_else(|| {
+            error::precondition("there are no vectors yet; start a run with the stage embed")
+        })?;
+        let served = self.embeddings.inference().embedding_model(Some(&stored.name)).await;
+        let served = served.map_err(|problem| error::inference(&problem))?;
+        if served.revision != stored.revision {
+            return Err(error::precondition(
+                "the vectors were made by another revision of the model; embed again",
+            ));
+        }
+        Ok((stored, served))
+    }
+
+    /// The vectors of a text that is searched for and of the texts without meaning.
+    async fn search_vectors(
+        &self,
+        model: &EmbeddingModelInfo,
+        text: &str,
+    ) -> Result<(Vec<f32>, Vec<Vec<f32>>), Status> {
+        let texts = [text.to_owned()].into_iter().chain(nearness::meaningless()).collect();
+        let vectors = self.embeddings.embed(model, &model.query_prompt, texts).await;
+        let mut vectors = vectors.map_err(|problem| error::inference(&problem))?.into_iter();
+        let query = vectors
+            .next()
+            .and_then(Result::ok)
+            .ok_or_else(|| error::invalid("text", "cannot be embedded"))?;
+        Ok((query, vectors.filter_map(Result::ok).collect()))
+    }
 }
 
 #[tonic::async_trait]
@@ -59,32 +97,16 @@ impl InsightService for Services {
         let limit = top_limit(asked.top)?;
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let country = self.country(&mut connection, &asked.country).await?;
-        let stored = embeddings::active(&mut connection).await.map_err(error::sql)?.ok_or_else(|| {
-            error::precondition("there are no vectors yet; start a run with the stage embed")
-        })?;
-        let served = self.embeddings.inference().embedding_model(Some(&stored.name)).await;
-        let model = served.map_err(|problem| error::inference(&problem))?;
-        if model.revision != stored.revision {
-            return Err(error::precondition(
-                "the vectors were made by another revision of the model; embed again",
-            ));
-        }
+        let (stored, model) = self.compared_model(&mut connection).await?;
         let lexicon = self.extractor.current().await.map_err(error::stage)?;
         // Skills bear the lexicon's names: what it knows by another one is searched by its own.
         let name = lexicon.lexicon().find(&asked.text).map(|entry| entry.label.clone());
         let text = name.unwrap_or(asked.text);
-        let texts = [text.clone()].into_iter().chain(nearness::meaningless()).collect();
-        let vectors = self.embeddings.embed(&model, &model.query_prompt, texts).await;
-        let mut vectors = vectors.map_err(|problem| error::inference(&problem))?.into_iter();
-        let query = vectors
-            .next()
-            .and_then(Result::ok)
-            .ok_or_else(|| error::invalid("text", "cannot be embedded"))?;
+        let (query, meaningless) = self.search_vectors(&model, &text).await?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;
         let hits = embeddings::search(&mut transaction, &stored, query, country.as_deref(), limit)
             .await
             .map_err(error::sql)?;
-        let meaningless = vectors.filter_map(Result::ok).collect();
         let scores = embeddings::closest(&mut transaction, &stored, meaningless).await.map_err(error::sql)?;
         let scale = nearness::Scale::of(&scores);
         let hits = if asked.all { hits } else { scale.near(&text, hits) };

@@ -10,9 +10,10 @@
 
 use crate::{store::embeddings::Hit, text::tokens::Tokens};
 
-/// Number of strings.
+/// Number of strings. Not tuned: enough for a mean and a highest, and few to embed.
 const STRINGS: u64 = 24;
-/// Letters at the beginning that make two words one for this purpose: "soldar", "soldadura".
+/// Letters at the beginning that make two words one for this purpose: "soldar", "soldadura". Not
+/// tuned.
 const STEM: usize = 4;
 
 /// Cosines that strings without meaning reach under a model.
@@ -39,11 +40,10 @@ impl Scale {
 
     /// The hits that are near `text`.
     pub(super) fn near(self, text: &str, hits: Vec<Hit>) -> Vec<Hit> {
-        let named = |hit: &Hit| share_a_word(text, &hit.skill);
-        if !hits.iter().any(|hit| hit.score > self.highest || named(hit)) {
+        if !hits.iter().any(|hit| hit.score > self.highest || share_a_word(text, &hit.skill)) {
             return Vec::new();
         }
-        hits.into_iter().filter(|hit| hit.score > self.mean || named(hit)).collect()
+        hits.into_iter().filter(|hit| hit.score > self.mean || share_a_word(text, &hit.skill)).collect()
     }
 }
 

@@ -29,10 +29,10 @@ use crate::{
     },
 };
 
-/// Tries of a cancellation that meets workers.
+/// Tries of a cancellation that meets workers. Not tuned: each try loses to one worker at most.
 const CANCEL_TRIES: u32 = 10;
 
-/// Pause between two looks at a watched run.
+/// Pause between two looks at a watched run. Not tuned: short to the eye, rare to the database.
 const WATCH: Duration = Duration::from_millis(300);
 
 impl Services {
@@ -76,6 +76,10 @@ fn options_from(message: OptionsMessage) -> Result<RunOptions, Status> {
             error::invalid("stages", unknown.to_string())
         })?,
     })
+}
+
+fn unknown_version(problem: store::StoreError) -> Status {
+    error::precondition(crate::telemetry::chain(&problem))
 }
 
 fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
@@ -149,6 +153,8 @@ impl OrchestratorService for Services {
         let mut options = options_from(request.into_inner().options.unwrap_or_default())?;
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         options.portals = self.known_portals(&mut connection, &options.portals).await?;
+        // `start` takes a connection of its own; with a small pool, holding two could wait for
+        // ever.
         drop(connection);
         let run_id = self.orchestrator()?.start(options).await.map_err(|problem| match problem {
             StartError::Invalid(text) => error::invalid("options", text),
@@ -173,6 +179,7 @@ impl OrchestratorService for Services {
         let after = non_empty(&asked.page_token).map(|token| error::id("page_token", token)).transpose()?;
         let size = page_size(asked.page_size)?;
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        // One more than a page holds says whether there is another page.
         let ids = runs::list(&mut connection, state_of(state), Page { after, size: size + 1 })
             .await
             .map_err(error::sql)?;
@@ -236,9 +243,8 @@ impl OrchestratorService for Services {
         _request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
-        let internal = |problem: store::StoreError| error::precondition(crate::telemetry::chain(&problem));
-        let schema_version = store::schema_version(&mut connection).await.map_err(internal)?;
-        let pgvector_version = store::pgvector_version(&mut connection).await.map_err(internal)?;
+        let schema_version = store::schema_version(&mut connection).await.map_err(unknown_version)?;
+        let pgvector_version = store::pgvector_version(&mut connection).await.map_err(unknown_version)?;
         let postings = postings::count(&mut connection).await.map_err(error::sql)?;
         let skills = skills::count(&mut connection).await.map_err(error::sql)?;
         let active_runs = runs::count_active(&mut connection).await.map_err(error::sql)?;
@@ -298,6 +304,7 @@ impl Services {
             }
             tokio::select! {
                 () = tokio::time::sleep(WATCH) => {}
+                // Without it a caller who has left would be noticed only when the run changes.
                 () = sender.closed() => return,
             }
         }

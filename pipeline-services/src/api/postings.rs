@@ -22,13 +22,14 @@ use crate::{
     store::{Connection, Page, PgConnection, SqlResult, countries, postings, postings::Stored},
 };
 
-/// Advertisements stored in one transaction.
+/// Advertisements stored in one transaction. Not tuned: few round trips, and little to repeat.
 const BATCH: usize = 200;
-/// Kinds of refusals, and of changes, that are reported one by one.
+/// Kinds of refusals, and of changes, that are reported one by one. Not tuned: a file whose columns
+/// are mixed up has a few kinds, and nobody reads hundreds.
 const REPORTED: usize = 100;
-/// Postings that a dry run shows.
+/// Postings that a dry run shows. A choice, not tuned.
 const PREVIEWS: usize = 3;
-/// Further values that a message names.
+/// Further values that a message names. A choice, not tuned.
 const FURTHER: usize = 3;
 
 /// Problems of lines, equal ones once.
@@ -68,7 +69,8 @@ impl Told {
     }
 }
 
-/// Tries of a batch that meets another import at the same rows.
+/// Tries of a batch that meets another import at the same rows. Not tuned: the other import has
+/// moved on after one batch.
 const TRIES: u32 = 4;
 
 /// An advertisement that is to be stored, and where it stands.
@@ -123,6 +125,7 @@ impl Import<'_> {
         } else {
             self.store(&mut connection).await.map_err(error::sql)?;
         }
+        // Only now: a batch that failed has removed nothing.
         for waiting in self.waiting.drain(..) {
             for (kind, count) in waiting.prepared.removed {
                 *self.totals.entities_removed.entry(kind).or_default() += count;
@@ -219,6 +222,7 @@ impl PostingService for Services {
         let mut stream = request.into_inner();
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let countries = countries::enabled(&mut connection).await.map_err(error::sql)?;
+        // Its lines may come for hours; the connection is not held for that long.
         drop(connection);
         let mut import = Import {
             services: self,
@@ -265,9 +269,11 @@ impl PostingService for Services {
             .await
             .map_err(error::sql)?;
         let next = found.last().filter(|_| found.len() as i64 == size).map(|last| last.job_id.to_string());
-        let as_json = |posting| serde_json::to_string(posting).map_err(|_| Status::internal("not JSON"));
         Ok(Response::new(ListPostingsResponse {
-            postings_json: found.iter().map(as_json).collect::<Result<_, _>>()?,
+            postings_json: found
+                .iter()
+                .map(|posting| serde_json::to_string(posting).map_err(|_| Status::internal("not JSON")))
+                .collect::<Result<_, _>>()?,
             next_page_token: next.unwrap_or_default(),
         }))
     }

@@ -26,11 +26,13 @@ impl PrivacyService for Services {
         let (sender, receiver) = mpsc::channel::<Result<ScrubResponse, Status>>(4);
         tokio::spawn(async move {
             // A caller who is slow misses some of the totals on the way; one who left ends it.
-            let seen = |totals: &Scrubbing| match sender.try_send(Ok(message(totals, false))) {
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
-                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
-            };
-            let result = scrub_stored(&mut connection, dry_run, seen).await;
+            let result = scrub_stored(&mut connection, dry_run, |totals: &Scrubbing| {
+                match sender.try_send(Ok(message(totals, false))) {
+                    Err(mpsc::error::TrySendError::Closed(_)) => false,
+                    Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
+                }
+            })
+            .await;
             let last = result.map(|totals| message(&totals, true)).map_err(error::sql);
             let _ = sender.send(last).await;
         });

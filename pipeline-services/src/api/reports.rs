@@ -25,9 +25,9 @@ use crate::{
 
 impl Services {
     fn reporter(&self) -> Result<&ReporterStage, Status> {
-        let missing =
-            || error::precondition("reports are not built by this process; run the role reporter or all");
-        self.reporter.as_deref().ok_or_else(missing)
+        self.reporter.as_deref().ok_or_else(|| {
+            error::precondition("reports are not built by this process; run the role reporter or all")
+        })
     }
 
     /// The run a report is asked for: the named one, else the one of the latest analysis.
@@ -62,7 +62,8 @@ fn message(report: Report) -> ReportMessage {
     }
 }
 
-/// Bytes of a file in one message.
+/// Bytes of a file in one message. Not tuned: far below the limit of a message, and some hundred of
+/// them for the largest report.
 const CHUNK: usize = 256 << 10;
 
 type Files = Pin<Box<dyn Stream<Item = Result<DownloadReportResponse, Status>> + Send>>;
@@ -82,6 +83,7 @@ async fn send(
             let mut chunk = Vec::with_capacity(CHUNK);
             let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await;
             read.map_err(|cause| unreadable(&name, &cause))?;
+            // An empty file is sent as one empty chunk, so that its reader makes it too.
             if chunk.is_empty() && begun {
                 break;
             }
@@ -139,6 +141,7 @@ impl ReportService for Services {
         let tables = Dialect::excel(asked.excel);
         let (directory, artefacts) =
             reporter.build(run_id, &asked.formats, tables, directory).await.map_err(error::stage)?;
+        // Taken only now: building takes minutes, in which others need connections.
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;
         reports::replace(&mut transaction, run_id, &directory, &artefacts).await.map_err(error::sql)?;

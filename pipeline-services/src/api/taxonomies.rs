@@ -22,7 +22,7 @@ use crate::{
     taxonomy::{self, Loaded, Source},
 };
 
-/// Largest upload.
+/// Largest upload. Not tuned: a bound against a stream that never ends, above any known taxonomy.
 const UPLOAD_LIMIT: usize = 2 << 30;
 
 /// Files of a taxonomy as they arrive, in a folder that goes away with the request.
@@ -43,6 +43,7 @@ impl Upload {
     fn take(&mut self, item: Item) -> Result<(), Status> {
         match item {
             Item::Header(header) => {
+                // `@` parts name and version wherever both are written as one.
                 for (field, value) in [("header.name", &header.name), ("header.version", &header.version)] {
                     if value.is_empty() || value.contains('@') {
                         return Err(error::invalid(
@@ -59,6 +60,7 @@ impl Upload {
     }
 
     fn append(&mut self, chunk: &TaxonomyFileChunk) -> Result<(), Status> {
+        // A name with a separator or of dots would be written outside of the folder.
         let plain = Path::new(&chunk.name).file_name().is_some_and(|name| name == chunk.name.as_str());
         if !plain {
             return Err(error::invalid("chunk.name", format!("`{}` is not a plain file name", chunk.name)));

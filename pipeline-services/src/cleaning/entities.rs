@@ -3,10 +3,11 @@
 //! Named, decimal, hexadecimal and doubly encoded ones, as portals write them, in one pass from the
 //! end. What is no known reference stays as it is.
 
-/// Longest reference that is looked for, without `&` and `;`.
+/// Longest reference that is looked for, without `&` and `;`: `checkmark` has nine characters and
+/// `#x10ffff` eight.
 const LONGEST: usize = 10;
 
-/// Latin-1 names in the order of their code points, from U+00A0.
+/// Latin-1 names in the order of their code points, from U+00A0 (HTML 4, 24.2).
 const LATIN: [&str; 96] = [
     "nbsp", "iexcl", "cent", "pound", "curren", "yen", "brvbar", "sect", "uml", "copy", "ordf", "laquo",
     "not", "shy", "reg", "macr", "deg", "plusmn", "sup2", "sup3", "acute", "micro", "para", "middot",
@@ -19,7 +20,7 @@ const LATIN: [&str; 96] = [
     "uacute", "ucirc", "uuml", "yacute", "thorn", "yuml",
 ];
 
-/// Other names that portals use.
+/// Other names that portals use, as HTML defines them (WHATWG, named character references).
 const NAMED: [(&str, char); 42] = [
     ("amp", '&'),
     ("lt", '<'),
@@ -65,7 +66,8 @@ const NAMED: [(&str, char); 42] = [
     ("lowast", '∗'),
 ];
 
-/// Windows-1252 where HTML reads the numbers 128 to 159 as such.
+/// Windows-1252 where HTML reads the numbers 128 to 159 as such (WHATWG, numeric character
+/// reference end state).
 const WINDOWS: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}',
     '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
@@ -83,6 +85,7 @@ pub(super) fn decode(text: &str) -> String {
     let mut rest: Vec<char> = Vec::with_capacity(text.len());
     for character in text.chars().rev() {
         rest.push(character);
+        // Again when a `&` came out: portals encode twice and more often, as in `&amp;lt;`.
         while rest.last() == Some(&'&') {
             let Some((decoded, length)) = reference(&rest) else { break };
             rest.truncate(rest.len() - length);

@@ -2,9 +2,10 @@
 //!
 //! Never fails, and takes time linear in the text, also for tags and quotes that nothing closes.
 
-/// Elements whose content is not text.
+/// Elements whose content is not text, by HTML (WHATWG).
 const DROPPED: [&str; 8] = ["script", "style", "head", "template", "noscript", "svg", "iframe", "object"];
-/// Elements that begin and end a line.
+/// Elements that begin and end a line: `display: block` in HTML's own style sheet (WHATWG, 15.3),
+/// and `br`.
 const BLOCKS: [&str; 34] = [
     "address",
     "article",
@@ -41,7 +42,7 @@ const BLOCKS: [&str; 34] = [
     "tr",
     "ul",
 ];
-/// Elements within a line.
+/// Elements within a line: the rest of HTML that texts are marked up with, and Word's `o:p`.
 const INLINE: [&str; 45] = [
     "a",
     "abbr",
@@ -122,6 +123,7 @@ pub(super) fn to_text(html: &str) -> String {
         at = tag.end;
         let name = tag.name.to_ascii_lowercase();
         if DROPPED.contains(&name.as_str()) {
+            // What stands before and behind a script are two words.
             lines.push(" ");
             if !tag.closing {
                 at = after_closing(html, at, &name);
@@ -137,7 +139,7 @@ pub(super) fn to_text(html: &str) -> String {
 /// The text so far.
 struct Lines {
     text: String,
-    /// Whether nothing but blanks stands behind the last line end.
+    /// True if nothing but blanks stands behind the last line end.
     fresh: bool,
 }
 
@@ -150,8 +152,8 @@ impl Lines {
         self.text.push_str(text);
     }
 
-    /// What stands for a tag. Blocks next to each other share one line end; only `<br>` can leave
-    /// an empty line.
+    /// Replaces a tag. Blocks next to each other share one line end; only `<br>` can leave an empty
+    /// line.
     fn replace(&mut self, name: &str, closing: bool) {
         let block = name == "li" || BLOCKS.contains(&name);
         if name == "br" || (block && !self.fresh) {
@@ -169,15 +171,17 @@ impl Lines {
 struct Markup<'text> {
     html: &'text str,
     ends: Ends,
-    /// Whether `-->` may still come.
+    /// True as long as `-->` may still come.
     has_comment_end: bool,
 }
 
 impl<'text> Markup<'text> {
-    /// Where a comment or a document type that begins here ends.
+    /// End of a comment or a document type that begins here.
     fn comment(&mut self, at: usize) -> Option<usize> {
         let rest = &self.html[at..];
         if rest.starts_with("<!--") {
+            // Found missing once, it is not searched for again: a text of openings alone would take
+            // time by the square of its length.
             let length = self.has_comment_end.then(|| rest.find("-->")).flatten();
             self.has_comment_end = length.is_some();
             return length.map(|length| at + length + 3);
@@ -206,7 +210,7 @@ impl<'text> Markup<'text> {
     }
 }
 
-/// A place that is none.
+/// Stands for a place that does not exist.
 const NEVER: usize = usize::MAX;
 
 /// `>`, or a quotation mark.
@@ -219,7 +223,7 @@ struct Sign {
     ends: [usize; 3],
 }
 
-/// Where tags end. One pass over the text finds it for every place: a `<` that nothing closes would
+/// Ends of tags. One pass over the text finds them for every place: a `<` that nothing closes would
 /// be followed to the end of the text, and so would each of thousands.
 struct Ends {
     signs: Vec<Sign>,
@@ -274,7 +278,7 @@ impl Ends {
     }
 }
 
-/// Where what follows the closing tag of a dropped element begins; the end of the text if it never
+/// Start of what follows the closing tag of a dropped element; the end of the text if it never
 /// closes.
 fn after_closing(html: &str, mut from: usize, name: &str) -> usize {
     while let Some(at) = html[from..].find("</") {

@@ -62,13 +62,14 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// How callers come in at `listen`; certificates and the clients file are read.
+    /// The entrance for callers at `listen`; certificates and the clients file are read.
     ///
     /// # Errors
     /// Names the flag, its value and what is allowed, or the file at fault.
     pub(crate) fn entrance(&self, listen: SocketAddr) -> Result<Entrance> {
         ensure!(self.max_calls > 0, "--max-calls is 0, it must be positive");
         ensure!(self.max_connections != Some(0), "--max-connections is 0, it must be positive");
+        // A variable that is set to nothing counts as absent, as Compose files leave one out.
         let operator = self.admin_token_sha256.as_deref().filter(|digest| !digest.trim().is_empty());
         let operator = operator.map(parse_digest).transpose().context("--admin-token-sha256")?;
         let is_known = operator.is_some() || self.clients_file.is_some();
@@ -77,6 +78,7 @@ impl Options {
         let (room, patience) = (Room::new(self.max_connections, 1)?, Patience::default());
         let tls = self.tls().map(|files| files.watched(Protocol::Grpc)).transpose()?;
         let port = Port { room: room.serving, tls, is_http2: true, patience };
+        // Probes of Kubernetes and Prometheus know neither our certificates nor tokens.
         let probes = Port { room: room.probes, tls: None, is_http2: false, patience };
         Ok(Entrance::new(port, probes, access, self.max_calls))
     }

@@ -11,7 +11,7 @@ struct Number {
     key: &'static str,
     least: f64,
     most: f64,
-    /// Whether it counts something.
+    /// True if it counts something.
     whole: bool,
 }
 
@@ -26,6 +26,8 @@ const fn real(service: &'static str, key: &'static str, least: f64, most: f64) -
 /// Longest time in seconds, a year: what lies beyond is a typing error.
 const YEAR: f64 = 31_536_000.0;
 
+/// By sense, not tuned: below the least a module cannot work, and above the most stands a typing
+/// error. 60 is [`observatory_clustering::eigenmap::MAX_COMPONENTS`].
 const NUMBERS: [Number; 17] = [
     whole("scraper", "max_pages", 1.0, 1e6),
     whole("scraper", "max_ads", 1.0, 1e7),
@@ -59,6 +61,8 @@ pub(super) fn check(service: &str, settings: &toml::Table) -> Result<()> {
             Some(toml::Value::Float(value)) => (*value, value.to_string()),
             _ => continue,
         };
+        // TOML writes a whole number as an integer only: 3.0 for a count is a mistake about the
+        // setting.
         let counts = !number.whole || matches!(settings.get(number.key), Some(toml::Value::Integer(_)));
         if !counts || !(number.least..=number.most).contains(&value) {
             let kind = if number.whole { "a whole number" } else { "a number" };

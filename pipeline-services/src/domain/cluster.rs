@@ -3,7 +3,7 @@
 //! A name is made of members alone, so that the same members in the same order always give the same
 //! name; it says what is in a cluster and claims nothing more.
 
-/// Skills that make a name.
+/// Skills that make a name. A choice, not tuned: what a legend has room for.
 const WORDS: usize = 3;
 
 /// A name from the members in descending order of demand: the first three that do not contain one

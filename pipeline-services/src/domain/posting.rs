@@ -7,9 +7,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Longest title, characters.
+/// Longest title, characters. Not tuned: several times what any portal shows in a line.
 pub(crate) const TITLE_LIMIT: usize = 1_000;
-/// Longest text, characters.
+/// Longest text, characters. Not tuned: some fifty times a long advertisement, and short enough to
+/// be read at once.
 pub(crate) const TEXT_LIMIT: usize = 200_000;
 
 /// Text fields of a posting in which a skill may be named.
@@ -70,7 +71,7 @@ pub struct NewPosting {
     pub remote_type: Option<String>,
     /// Day of publication.
     pub posted_date: Option<NaiveDate>,
-    /// When it was collected, where that is known.
+    /// Time of collection, where it is known.
     pub scraped_at: Option<DateTime<Utc>>,
 }
 
@@ -103,7 +104,7 @@ pub struct Posting {
     pub remote_type: Option<String>,
     /// Day of publication.
     pub posted_date: Option<NaiveDate>,
-    /// When the text was first collected, where that is known.
+    /// Time at which the text was first collected, where it is known.
     pub scraped_at: Option<DateTime<Utc>>,
     /// SHA-256 of the folded text, hexadecimal.
     pub content_hash: String,

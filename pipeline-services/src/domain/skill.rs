@@ -106,7 +106,7 @@ pub struct Makers {
 }
 
 impl Makers {
-    /// Longest name that is stored, in characters.
+    /// Longest name that is stored, in characters: the width of the column `llm_model`.
     const LONGEST: usize = 100;
 
     /// Name of the one who made a skill.
@@ -138,7 +138,7 @@ pub struct EnhancedSkill {
     pub esco_preferred_label: Option<String>,
     /// 0..1.
     pub confidence: f32,
-    /// Why an implicit skill was inferred, or why a mention was folded.
+    /// Reason for which an implicit skill was inferred or a mention folded.
     pub reasoning: Option<String>,
     /// Index into the posting's list of the skill this one repeats.
     pub duplicate_of: Option<usize>,

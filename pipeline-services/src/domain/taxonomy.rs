@@ -52,12 +52,14 @@ pub struct Concept {
 impl Concept {
     /// The preferred label in `language`, else in English, else the first label.
     pub fn preferred_label(&self, language: &str) -> Option<&str> {
-        let preferred =
-            |wanted: &str| self.labels.iter().find(|label| label.preferred && label.language == wanted);
-        preferred(language)
-            .or_else(|| preferred("en"))
+        self.preferred_in(language)
+            .or_else(|| self.preferred_in("en"))
             .or_else(|| self.labels.first())
             .map(|label| label.text.as_str())
+    }
+
+    fn preferred_in(&self, language: &str) -> Option<&Label> {
+        self.labels.iter().find(|label| label.preferred && label.language == language)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     text::fold::fold,
 };
 
-/// Longest label, in characters: longer ones are sentences.
+/// Longest label, in characters: longer ones are sentences. Not tuned.
 pub(super) const LABEL_CHARACTERS: usize = 80;
 /// Longest reason, in characters: a choice, two sentences.
 pub(super) const REASON_CHARACTERS: usize = 300;
@@ -80,7 +80,7 @@ fn words(text: &str) -> Vec<String> {
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// Inflections differ at their ends.
+/// Inflections differ at their ends. Two thirds in common is a choice, not tuned.
 fn shares_stem(left: &str, right: &str) -> bool {
     let common = left.chars().zip(right.chars()).take_while(|(a, b)| a == b).count();
     common * 3 >= 2 * left.chars().count().min(right.chars().count())

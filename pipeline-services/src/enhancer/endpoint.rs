@@ -19,7 +19,7 @@ use crate::{
 /// Largest answer that is read. A choice: hundreds of times what the default number of tokens
 /// makes, as a bound against an endpoint that never ends.
 const LARGEST_ANSWER: usize = 4 << 20;
-/// Characters of a refusal that are shown.
+/// Characters of a refusal that are shown. Not tuned: a line of a log.
 const SHOWN: usize = 200;
 
 /// Way to ask the endpoint for JSON.
@@ -187,6 +187,7 @@ fn wait_of(value: &str, now: DateTime<Utc>) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let until = DateTime::parse_from_rfc2822(value).ok()?;
+    // A moment that is past already means now.
     Some((until.to_utc() - now).to_std().unwrap_or_default())
 }
 

@@ -12,7 +12,7 @@ use crate::inference::{ChatRequest, Chatted, InferenceClient, InferenceError};
 /// A model of the inference server.
 #[derive(Debug, Clone)]
 pub(super) struct Served {
-    /// How to reach the server.
+    /// Connection to the server.
     pub(super) client: InferenceClient,
     /// The model's name in the store.
     pub(super) model: String,
@@ -75,6 +75,7 @@ impl Served {
     async fn patiently(&self, request: ChatRequest) -> Result<Chatted, InferenceError> {
         let asked = Instant::now();
         loop {
+            // What is left, so that the last question cannot outlast the limit of an answer.
             let left = self.timeout.saturating_sub(asked.elapsed());
             match self.client.chat(ChatRequest { timeout: left, ..request.clone() }).await {
                 Err(error) => match error.busy_for() {

@@ -14,6 +14,7 @@ use crate::domain::{posting::Document, skill::Mention};
 const BUILT_IN: &str = include_str!("../../prompts/enhance.txt");
 const FILE: &str = "enhance.txt";
 /// Characters of a field that are sent: what follows is boilerplate in nearly every advertisement.
+/// Not tuned.
 const FIELD_CHARACTERS: usize = 6_000;
 
 /// The instruction, and how a posting is put after it.
@@ -42,6 +43,7 @@ impl Prompt {
     }
 
     fn new(instruction: &str) -> Self {
+        // For any one number of mentions: the digest must not change from posting to posting.
         let asked = format!("{instruction}{}", bounded_schema(1));
         let digest = hex::encode(Sha256::digest(asked))[..8].to_owned();
         Self { instruction: instruction.trim().to_owned(), digest }
@@ -100,6 +102,7 @@ pub(super) fn bounded_schema(mentions: usize) -> Value {
         bound(
             &mut schema,
             &format!("{place}/confidence"),
+            // Further decimals cost tokens and mean nothing.
             json!({ "minimum": 0, "maximum": 1, "multipleOf": 0.01 }),
         );
     }

@@ -78,13 +78,17 @@ fn fold_duplicates(skills: &mut [EnhancedSkill]) {
     order.sort_by(|left, right| surer(&skills[*left], &skills[*right]).then(left.cmp(right)));
     let mut by_name: HashMap<String, usize> = HashMap::new();
     for index in order {
-        let original = *by_name.entry(tokens::key(&skills[index].normalized_skill)).or_insert(index);
+        let original = *by_name.entry(name_key(&skills[index])).or_insert(index);
         if original != index {
             let reason = format!("names the same skill as \"{}\"", skills[original].normalized_skill);
             skills[index].duplicate_of = Some(original);
             skills[index].reasoning = Some(reason);
         }
     }
+}
+
+fn name_key(skill: &EnhancedSkill) -> String {
+    tokens::key(&skill.normalized_skill)
 }
 
 fn surer(left: &EnhancedSkill, right: &EnhancedSkill) -> Ordering {
@@ -107,9 +111,8 @@ fn implied(
     let mut best: Vec<EnhancedSkill> = Vec::new();
     let mut open: Vec<(String, f32)> =
         distinct.map(|skill| (skill.normalized_skill.clone(), skill.confidence)).collect();
-    let explicit: HashSet<String> = skills.iter().map(|skill| tokens::key(&skill.normalized_skill)).collect();
-    let repeats = |skill: &EnhancedSkill| explicit.contains(&tokens::key(&skill.normalized_skill));
-    for skill in inferred.into_iter().filter(|skill| !repeats(skill)) {
+    let explicit: HashSet<String> = skills.iter().map(name_key).collect();
+    for skill in inferred.into_iter().filter(|skill| !explicit.contains(&name_key(skill))) {
         keep(&mut best, skill);
     }
     // Ends on circles too: a skill is followed again only when it took the place of a less sure
@@ -118,7 +121,7 @@ fn implied(
         for implication in by_skill.get(name.as_str()).into_iter().flatten() {
             let confidence = confidence * implication.confidence;
             let Some(skill) = follow(implication, confidence, taxonomy, lexicon) else { continue };
-            if !repeats(&skill) && keep(&mut best, skill) {
+            if !explicit.contains(&name_key(&skill)) && keep(&mut best, skill) {
                 open.push((implication.implies.clone(), confidence));
             }
         }

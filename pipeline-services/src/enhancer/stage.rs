@@ -187,6 +187,40 @@ impl EnhancerStage {
         tracing::warn!(model.name = asked.generator.model(), problem, "answer not usable, rules instead");
         Ok(reading::in_place(|| rules::enhance(mentions, known.taxonomy, known.lexicon)))
     }
+
+    /// The postings of `ids` whose rows are not of `version` yet, and the outcomes of those whose
+    /// mentions cannot be read.
+    async fn pending(
+        &self,
+        ids: Vec<Uuid>,
+        version: &str,
+    ) -> Result<(Vec<Pending>, HashMap<Uuid, Outcome>), StageError> {
+        let mut connection = self.pool.acquire().await?;
+        let done: HashMap<Uuid, String> =
+            skills::versions(&mut connection, "enhance", &ids).await?.into_iter().collect();
+        let mut mentions = skills::mentions(&mut connection, &ids).await?;
+        // The rules read mentions alone; a model is shown the advertisement.
+        let shown = if self.asked.is_some() { ids.as_slice() } else { &[] };
+        let mut documents: HashMap<Uuid, Document> = postings::by_ids(&mut connection, shown)
+            .await?
+            .iter()
+            .map(|posting| (posting.job_id, Document::from(posting)))
+            .collect();
+        let (mut subjects, mut outcomes) = (Vec::new(), HashMap::new());
+        for job_id in ids.into_iter().filter(|id| done.get(id).is_none_or(|made_by| made_by != version)) {
+            match mentions.remove(&job_id).unwrap_or_else(|| Ok(Vec::new())) {
+                Ok(mentions) => {
+                    let document = documents.remove(&job_id).unwrap_or_default();
+                    subjects.push(Pending { job_id, document, mentions });
+                }
+                Err(unreadable) => {
+                    let reason = unreadable.to_string();
+                    outcomes.insert(job_id, Ok(Effect::Quarantined { job_id, reason }));
+                }
+            }
+        }
+        Ok((subjects, outcomes))
+    }
 }
 
 impl Settings {
@@ -249,32 +283,8 @@ impl Stage for EnhancerStage {
         let vocabulary = self.vocabulary.current().await?;
         let version = self.version(&self.makers(&vocabulary));
         let ids: Vec<Uuid> = batch.iter().filter_map(Task::posting_id).collect();
-        let mut connection = self.pool.acquire().await?;
-        let done: HashMap<Uuid, String> =
-            skills::versions(&mut connection, "enhance", &ids).await?.into_iter().collect();
-        let mut mentions = skills::mentions(&mut connection, &ids).await?;
-        // The rules read mentions alone; a model is shown the advertisement.
-        let shown = if self.asked.is_some() { ids.as_slice() } else { &[] };
-        let mut documents: HashMap<Uuid, Document> = postings::by_ids(&mut connection, shown)
-            .await?
-            .iter()
-            .map(|posting| (posting.job_id, Document::from(posting)))
-            .collect();
-        drop(connection);
-        let mut outcomes: HashMap<Uuid, Outcome> = HashMap::new();
-        let mut subjects = Vec::new();
-        for job_id in ids.into_iter().filter(|job_id| done.get(job_id) != Some(&version)) {
-            match mentions.remove(&job_id).unwrap_or_else(|| Ok(Vec::new())) {
-                Ok(mentions) => {
-                    let document = documents.remove(&job_id).unwrap_or_default();
-                    subjects.push(Pending { job_id, document, mentions });
-                }
-                Err(unreadable) => {
-                    let reason = unreadable.to_string();
-                    outcomes.insert(job_id, Ok(Effect::Quarantined { job_id, reason }));
-                }
-            }
-        }
+        let (subjects, mut outcomes) = self.pending(ids, &version).await?;
+        // The rules compute and do not wait: side by side they would only share one thread.
         let concurrency = self.asked.as_ref().map_or(1, |asked| asked.concurrency);
         let enhanced = futures::stream::iter(subjects)
             .map(|subject| {

@@ -55,25 +55,7 @@ impl Source {
         scope: &Scope<'_>,
         taxonomy: Option<&Taxonomy>,
     ) -> Vec<Candidate> {
-        let (mut sure, mut open) = (Vec::new(), Vec::new());
-        for found in self.trie.find(tokens) {
-            let (entry, form) = self.forms[found.payload as usize];
-            let form = &self.entries[entry as usize].forms[form as usize];
-            if form.case && tokens.span(found.first, found.end) != form.text {
-                continue;
-            }
-            if scope.is_ordinary(tokens, found.first, found.end) {
-                continue;
-            }
-            // In a sentence of capitals a name's case proves nothing.
-            let context = form.context || (form.case && scope.in_capitals(found.first));
-            let confidence = if context { NAMED_BY_CONTEXT } else { NAMED };
-            let candidate = self.candidate(entry as usize, (found.first, found.end), confidence);
-            if !scope.open(found.first, found.end, &candidate.category) {
-                continue;
-            }
-            if context { open.push(candidate) } else { sure.push(candidate) }
-        }
+        let (mut sure, open) = self.names(tokens, scope);
         let longest = sure.iter().map(|candidate| candidate.end - candidate.first).max().unwrap_or(0);
         let vouched: Vec<Candidate> =
             open.into_iter().filter(|candidate| scope.vouches(candidate, &sure, longest)).collect();
@@ -95,6 +77,30 @@ impl Source {
         }
         sure.retain(|candidate| !scope.is_heading(candidate.first, candidate.end));
         sure
+    }
+
+    /// Names of the lexicon: those that are sure by themselves, and those that need other evidence.
+    fn names(&self, tokens: &Tokens<'_>, scope: &Scope<'_>) -> (Vec<Candidate>, Vec<Candidate>) {
+        let (mut sure, mut open) = (Vec::new(), Vec::new());
+        for found in self.trie.find(tokens) {
+            let (entry, form) = self.forms[found.payload as usize];
+            let form = &self.entries[entry as usize].forms[form as usize];
+            if form.case && tokens.span(found.first, found.end) != form.text {
+                continue;
+            }
+            if scope.is_ordinary(tokens, found.first, found.end) {
+                continue;
+            }
+            // In a sentence of capitals a name's case proves nothing.
+            let context = form.context || (form.case && scope.in_capitals(found.first));
+            let confidence = if context { NAMED_BY_CONTEXT } else { NAMED };
+            let candidate = self.candidate(entry as usize, (found.first, found.end), confidence);
+            if !scope.open(found.first, found.end, &candidate.category) {
+                continue;
+            }
+            if context { open.push(candidate) } else { sure.push(candidate) }
+        }
+        (sure, open)
     }
 
     /// Labels of the taxonomy; a concept that an entry of the lexicon stands for bears the entry's
@@ -157,6 +163,7 @@ fn by_uri(uris: &[Option<String>]) -> HashMap<String, usize> {
     for (index, uri) in uris.iter().enumerate() {
         let Some(uri) = uri else { continue };
         match linked.entry(uri.clone()) {
+            // A concept of two entries stands for neither of them.
             hash_map::Entry::Occupied(mut several) => *several.get_mut() = None,
             hash_map::Entry::Vacant(first) => _ = first.insert(Some(index)),
         }
@@ -164,7 +171,7 @@ fn by_uri(uris: &[Option<String>]) -> HashMap<String, usize> {
     linked.into_iter().filter_map(|(uri, index)| Some((uri, index?))).collect()
 }
 
-/// What a stretch of words is: a skill, or an ordinary phrase that only looks like one.
+/// Meaning of a stretch of words: a skill, or an ordinary phrase that only looks like one.
 pub(super) enum Named {
     Skill(Candidate),
     Ordinary(Match),
@@ -218,9 +225,8 @@ pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidat
 /// knows takes over another's concept.
 pub(super) fn merge(mut all: Vec<Candidate>) -> Vec<Candidate> {
     all.sort_by(|left, right| {
-        let key = |candidate: &Candidate| (candidate.first, candidate.end);
-        key(left)
-            .cmp(&key(right))
+        (left.first, left.end)
+            .cmp(&(right.first, right.end))
             .then_with(|| right.confidence.total_cmp(&left.confidence))
             .then_with(|| left.label.cmp(&right.label))
             .then_with(|| left.uri.cmp(&right.uri))
@@ -231,6 +237,8 @@ pub(super) fn merge(mut all: Vec<Candidate>) -> Vec<Candidate> {
             Some(best) if (best.first, best.end) == (candidate.first, candidate.end) => {
                 let fresh = candidate.methods.iter().any(|method| !best.methods.contains(method));
                 if fresh {
+                    // Not tuned: agreement lifts a find among its like and never to the next
+                    // source.
                     best.confidence = (best.confidence + 0.05).min(1.0);
                 }
                 if !best.methods.contains(&Method::Lexicon) {

@@ -26,7 +26,8 @@ static ADDRESSES: LazyLock<[Regex; 4]> = LazyLock::new(|| {
     ]
     .map(|pattern| Regex::new(pattern).expect("the pattern is a constant that a test compiles"))
 });
-/// The ending `.net` belongs to a product when nothing but one of these words stands before it.
+/// The ending `.net` belongs to a product when nothing but one of these words stands before it:
+/// Microsoft's.
 const NET_PRODUCTS: [&str; 4] = ["asp.net", "vb.net", "ado.net", "ml.net"];
 
 /// The mask of every word; `sentence` holds the number of each word's sentence.
@@ -78,8 +79,7 @@ fn bounds(sentence: &[u32]) -> Vec<Range<usize>> {
     bounds
 }
 
-/// How far a phrase reaches: some words of its sentence, up to a colon and up to a phrase that
-/// stops it.
+/// Reach of a phrase: some words of its sentence, up to a colon and up to a phrase that stops it.
 #[derive(Clone, Copy)]
 struct Reach<'a> {
     tokens: &'a Tokens<'a>,
@@ -158,7 +158,7 @@ fn companies(tokens: &Tokens<'_>, patterns: &Patterns, masks: &mut [Mask]) {
 /// The first word of the name that ends before word `end`, or `end` where no capitalised word
 /// stands there.
 fn name_start(tokens: &Tokens<'_>, end: usize, is_cue: impl Fn(usize) -> bool) -> usize {
-    /// Words of a company's name, connecting ones included.
+    /// Words of a company's name, connecting ones included. Not tuned.
     const NAME: usize = 6;
     let mut first = end;
     for index in (end.saturating_sub(NAME)..end).rev() {

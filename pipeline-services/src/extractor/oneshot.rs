@@ -85,6 +85,7 @@ pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
     for field in Field::ALL {
         let limit = if field == Field::Title { TITLE_LIMIT } else { TEXT_LIMIT };
         let text = document.field(field);
+        // A text has no more characters than bytes, so a short one need not be counted.
         let length = if text.len() > limit { text.chars().count() } else { 0 };
         if length > limit {
             return Err(DocumentError::Long { field: field.name(), length, limit });
@@ -93,8 +94,8 @@ pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
     Ok(Identified { id: line.id, document })
 }
 
-/// How much personal data a document holds, by kind, for [`answer`]. The document itself stays as
-/// it is, since spans count in it.
+/// Counts of the personal data that a document holds, by kind, for [`answer`]. The document itself
+/// stays as it is, since spans count in it.
 pub fn personal_data(document: &Document) -> BTreeMap<&'static str, u32> {
     let mut counts = BTreeMap::new();
     for field in Field::ALL {

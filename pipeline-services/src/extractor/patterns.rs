@@ -21,7 +21,7 @@ use crate::{
 pub(crate) const SECTIONS: [&str; 6] =
     ["requirements", "responsibilities", "benefits", "conditions", "about", "legal"];
 
-/// Words of its sentence that a rule reaches where it names no number: a long sentence.
+/// Words of its sentence that a rule reaches where it names no number: a long sentence. Not tuned.
 const REACH: usize = 60;
 
 /// The kinds of things that a word may still name.
@@ -285,26 +285,9 @@ impl Patterns {
             problem: error.to_string().trim_end().to_owned(),
         })?;
         check(file, &source)?;
-        let (mut headings, mut introductions, mut cues) = (Trie::default(), Trie::default(), Vec::new());
-        for section in &source.section {
-            let id = SECTIONS.iter().position(|name| *name == section.name).unwrap_or_default();
-            section.cues.iter().for_each(|cue| headings.insert(cue, Inflection::Exact, id as u32));
-        }
-        for cue in &source.cue {
-            cue.phrases
-                .iter()
-                .for_each(|phrase| introductions.insert(phrase, Inflection::Exact, cues.len() as u32));
-            cues.push(Cue { category: cue.category.clone(), confidence: cue.confidence });
-        }
-        let bodies: Vec<String> = source.standard.bodies.iter().map(|body| regex::escape(body)).collect();
-        let standard = format!(r"(?i)\b({})[ -]?(\d{{2,6}}(?:-\d{{1,4}})?)\b", bodies.join("|"));
-        let standard = Regex::new(&standard).map_err(|error| PatternsError::Value {
-            file: file.to_owned(),
-            key: "standard.bodies".to_owned(),
-            problem: error.to_string(),
-        })?;
+        let (introductions, cues) = introductions(&source.cue);
         Ok(Self {
-            headings,
+            headings: headings(&source.section),
             cues,
             introductions,
             clause: Clause {
@@ -326,7 +309,7 @@ impl Patterns {
             misspelt: folded(&source.spelling.names),
             spelt: folded(&source.spelling.words),
             context: Reach { phrases: trie(&source.context.before), words: source.context.words },
-            standard,
+            standard: standard(file, &source.standard.bodies)?,
             digest: hex::encode(Sha256::digest(text)),
         })
     }
@@ -389,6 +372,35 @@ fn inflected(phrases: &[String], inflection: Inflection) -> Trie {
     let mut trie = Trie::default();
     phrases.iter().for_each(|phrase| trie.insert(phrase, inflection, 0));
     trie
+}
+
+/// The cues of sections; the payload is the place in [`SECTIONS`].
+fn headings(sections: &[SectionSource]) -> Trie {
+    let mut headings = Trie::default();
+    for section in sections {
+        let id = SECTIONS.iter().position(|name| *name == section.name).unwrap_or_default();
+        section.cues.iter().for_each(|cue| headings.insert(cue, Inflection::Exact, id as u32));
+    }
+    headings
+}
+
+/// The phrases that introduce skills; the payload is the place of the cue.
+fn introductions(sources: &[CueSource]) -> (Trie, Vec<Cue>) {
+    let (mut introductions, mut cues) = (Trie::default(), Vec::new());
+    for cue in sources {
+        for phrase in &cue.phrases {
+            introductions.insert(phrase, Inflection::Exact, cues.len() as u32);
+        }
+        cues.push(Cue { category: cue.category.clone(), confidence: cue.confidence });
+    }
+    (introductions, cues)
+}
+
+/// The pattern of a standard by its number ("ISO 9001", "IEC 62443-3").
+fn standard(file: &str, bodies: &[String]) -> Result<Regex, PatternsError> {
+    let bodies: Vec<String> = bodies.iter().map(|body| regex::escape(body)).collect();
+    let pattern = format!(r"(?i)\b({})[ -]?(\d{{2,6}}(?:-\d{{1,4}})?)\b", bodies.join("|"));
+    Regex::new(&pattern).map_err(|error| wrong(file, "standard.bodies", error.to_string()))
 }
 
 impl UnaskedSource {

@@ -13,9 +13,9 @@ use crate::{
     text::{tokens::Tokens, trie::longest},
 };
 
-/// Longest introduced skill in words.
+/// Longest introduced skill in words. Not tuned: what is longer goes on with the sentence.
 const WORDS: usize = 4;
-/// Most skills one phrase introduces.
+/// Most skills one phrase introduces. Not tuned: longer lists are rare, and they end in duties.
 const ITEMS: usize = 6;
 
 /// Standards named by their number.
@@ -86,12 +86,12 @@ fn candidate((first, end): (usize, usize), label: String, (category, confidence)
     }
 }
 
-/// Where the parts of "X, Y y Z" end, for every word: phrases that follow each other would each
-/// read the same words.
+/// Ends of the parts of "X, Y y Z", for every word: phrases that follow each other would each read
+/// the same words.
 struct Clauses {
-    /// Whether a word ends a clause.
+    /// True for each word that ends a clause.
     ends: Vec<bool>,
-    /// Whether a word joins parts.
+    /// True for each word that joins parts.
     joins: Vec<bool>,
     /// The first word from each on that neither joins nor leads a part.
     content: Vec<usize>,
@@ -120,16 +120,16 @@ impl Clauses {
 
     /// The parts after a phrase, without articles, up to the end of the clause.
     fn items(&self, tokens: &Tokens<'_>, scope: &Scope<'_>, start: usize) -> Vec<(usize, usize)> {
-        let inside = |index: usize| index < tokens.len() && scope.same_sentence(start - 1, index);
+        let sentence = start - 1;
         let mut items = Vec::new();
         let mut at = start;
-        while inside(at) && items.len() < ITEMS {
+        while scope.same_sentence(sentence, at) && items.len() < ITEMS {
             let parted = at > start && tokens.items()[at].break_before && !after_comma(tokens, at);
             if parted || self.ends[at] {
                 break;
             }
             let first = self.content[at];
-            if !inside(first) || self.joins[first] || self.ends[first] {
+            if !scope.same_sentence(sentence, first) || self.joins[first] || self.ends[first] {
                 break;
             }
             at = self.stops[first + 1];
@@ -142,7 +142,7 @@ impl Clauses {
     }
 }
 
-/// For every word of a text, whether it is one of these.
+/// True for each word of a text that is one of these.
 fn are_among(tokens: &Tokens<'_>, words: &[String]) -> Vec<bool> {
     (0..tokens.len()).map(|index| words.iter().any(|word| word == tokens.folded(index))).collect()
 }
@@ -154,28 +154,31 @@ fn after_comma(tokens: &Tokens<'_>, index: usize) -> bool {
 
 /// Short, more than numbers, and free of words that belong to the job rather than to a skill.
 fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize, usize)) -> bool {
-    let words = || (first..end).map(|index| tokens.folded(index));
-    let connecting =
-        |word: &str| matches!(word, "de" | "del" | "la" | "el" | "los" | "las" | "en" | "of" | "in");
-    let content = words().filter(|word| !connecting(word)).count();
+    let words: Vec<&str> = (first..end).map(|index| tokens.folded(index)).collect();
+    let content = words.iter().filter(|word| !is_connecting(word)).count();
     // One ordinary word says too little.
     let telling = content > 1 || is_name(tokens.surface(first));
-    let last_connects = words().next_back().is_some_and(connecting);
+    let last_connects = words.last().is_some_and(|word| is_connecting(word));
     (1..=WORDS).contains(&content)
         && telling
         && !last_connects
-        && words().all(|word| !patterns.clause.never.iter().any(|never| never == word))
-        && words().any(|word| word.len() >= 3 && word.chars().all(char::is_alphabetic))
-        && !words().any(|word| word.chars().all(|character| character.is_ascii_digit()))
+        && words.iter().all(|word| !patterns.clause.never.iter().any(|never| never == word))
+        && words.iter().any(|word| word.len() >= 3 && word.chars().all(char::is_alphabetic))
+        && !words.iter().any(|word| word.chars().all(|character| character.is_ascii_digit()))
         && (first..end).all(|index| is_one_word(tokens.surface(index)))
         && !is_gerund(tokens.folded(first))
-        && !words().any(is_reflexive_gerund)
+        && !words.iter().any(|word| is_reflexive_gerund(word))
+}
+
+fn is_connecting(word: &str) -> bool {
+    matches!(word, "de" | "del" | "la" | "el" | "los" | "las" | "en" | "of" | "in")
 }
 
 /// Returns whether a word is written like the name of a product: with a capital, but not shouted
 /// like a place.
 fn is_name(word: &str) -> bool {
-    /// Letters of the longest acronym that is taken for a name.
+    /// Letters of the longest acronym that is taken for a name. Not tuned: longer ones are rarer
+    /// than shouted words.
     const ACRONYM: usize = 5;
     let shouted = word.chars().all(|character| !character.is_lowercase());
     word.starts_with(char::is_uppercase) && (!shouted || word.chars().count() <= ACRONYM)

@@ -14,7 +14,8 @@ use crate::{
     text::{sentences::sentences, tokens::Tokens},
 };
 
-/// Words to either side in which another technology vouches for an ambiguous name.
+/// Words to either side in which another technology vouches for an ambiguous name. Not tuned: about
+/// a line of a list.
 const NEIGHBOURS: usize = 8;
 
 /// The surroundings of every word of one field.
@@ -58,8 +59,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// How far a section's text can be believed to ask for a skill of this kind, 0..1: employers
-    /// praise themselves in the words they ask for.
+    /// The trust that a section's text asks for a skill of this kind, 0..1: employers praise
+    /// themselves in the words they ask for. The figures are choices, not tuned.
     pub(super) fn trust(&self, index: usize, kind: SkillKind) -> f32 {
         match (self.section(index), kind) {
             ("benefits" | "legal", _) | ("about" | "conditions", SkillKind::Soft) => 0.3,
@@ -74,8 +75,9 @@ impl<'a> Scope<'a> {
         self.field == Field::Description && self.sections.is_heading(first, end)
     }
 
-    pub(super) fn same_sentence(&self, left: usize, right: usize) -> bool {
-        self.sentence[left] == self.sentence[right]
+    /// Returns true if both words stand in one sentence; a place past the last word is in none.
+    pub(super) fn same_sentence(&self, word: usize, place: usize) -> bool {
+        self.sentence.get(place) == Some(&self.sentence[word])
     }
 
     /// Returns whether these words may name a skill of this category: nothing that is negated or
@@ -108,18 +110,17 @@ impl<'a> Scope<'a> {
     /// stands next to.
     pub(super) fn is_ordinary(&self, tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
         let ordinary = &self.patterns.ordinary;
-        let has = |list: &[String], index: usize| list.iter().any(|word| word == tokens.folded(index));
-        if end - first != 1 || !has(&ordinary.words, first) {
+        if end - first != 1 || !is_among(&ordinary.words, tokens.folded(first)) {
             return false;
         }
-        let joined = |index: usize| self.same_sentence(index, first);
-        let previous =
-            first.checked_sub(1).filter(|index| joined(*index) && !tokens.items()[first].break_before);
+        let previous = first
+            .checked_sub(1)
+            .filter(|index| self.same_sentence(first, *index) && !tokens.items()[first].break_before);
         let next = Some(end)
-            .filter(|index| *index < tokens.len() && joined(*index) && !tokens.items()[*index].break_before);
+            .filter(|index| self.same_sentence(first, *index) && !tokens.items()[*index].break_before);
         let capital = tokens.surface(first).starts_with(char::is_uppercase) && previous.is_some();
-        let marked = previous.is_some_and(|index| has(&ordinary.before, index))
-            || next.is_some_and(|index| has(&ordinary.after, index));
+        let marked = previous.is_some_and(|index| is_among(&ordinary.before, tokens.folded(index)))
+            || next.is_some_and(|index| is_among(&ordinary.after, tokens.folded(index)));
         marked && (!capital || self.in_capitals(first))
     }
 
@@ -149,6 +150,10 @@ impl<'a> Scope<'a> {
     }
 }
 
+fn is_among(list: &[String], word: &str) -> bool {
+    list.iter().any(|other| other == word)
+}
+
 fn is_technical(candidate: &Candidate) -> bool {
     matches!(candidate.category.as_str(), "technology" | "tool")
 }
@@ -158,5 +163,6 @@ fn is_set_in_capitals(sentence: &str) -> bool {
     let (capital, small) = sentence.chars().fold((0_usize, 0_usize), |(capital, small), character| {
         (capital + usize::from(character.is_uppercase()), small + usize::from(character.is_lowercase()))
     });
+    // Not tuned: an acronym or two do not reach it, a shouted line does.
     capital >= 12 && capital > 3 * small
 }

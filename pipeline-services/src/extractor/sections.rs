@@ -39,6 +39,7 @@ impl Sections {
                 main = name;
                 continue;
             }
+            // Both are in the order of the text, so it is passed once.
             while asks.next_if(|ask| *ask < cue.end).is_some() {}
             let asked = asks.peek().copied().unwrap_or(next);
             // A heading such as "Horario:" covers its line, or the next one where it has the line
@@ -69,7 +70,7 @@ impl Sections {
 
 /// The first words of the sentences that ask for something ("Buscamos personas con …"), ascending.
 fn asking(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) -> Vec<usize> {
-    /// Words that may stand before the phrase ("Para este puesto se requiere").
+    /// Words that may stand before the phrase ("Para este puesto se requiere"). Not tuned.
     const BEFORE: usize = 4;
     let mut starts: Vec<usize> = patterns
         .asking
@@ -124,6 +125,7 @@ fn is_heading(tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
 
 /// A colon shortly after the cue, in the same sentence ("Requisitos excluyentes para el puesto:").
 fn heading_tail(after: &str) -> bool {
+    // Not tuned: the rest of a heading is a few words.
     after
         .chars()
         .take(30)

@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::text::tokens::Tokens;
 
-/// Letters of the shortest word that may be a misspelt name.
+/// Letters of the shortest word that may be a misspelt name. Not tuned: of shorter words too many
+/// are one letter apart.
 const LETTERS: usize = 4;
 
 /// Names and the errors that are taken for them: one letter wrong, missing, doubled or too much,
@@ -68,6 +69,7 @@ impl Spelling {
         let jumbled = self.by_letters.get(&letters(word)).into_iter().flatten();
         let jumbled = jumbled.filter(|id| is_jumbled(word, &self.names[**id as usize]));
         let mut found = near.chain(jumbled);
+        // Two names equally near are no answer.
         let first = *found.next()?;
         found.all(|other| *other == first).then(|| self.names[first as usize].as_str())
     }

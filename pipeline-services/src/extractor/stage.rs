@@ -55,7 +55,7 @@ pub(crate) struct Settings {
 /// Keys of the settings.
 pub(crate) const SETTINGS: [&str; 2] = ["lexicon_dir", "taggers"];
 
-/// How long a plan waits for a server that is starting. A choice: a run without a server must not
+/// Longest wait of a plan for a server that is starting. A choice: a run without a server must not
 /// wait long for one.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -130,6 +130,7 @@ impl ExtractorStage {
         let done: HashMap<Uuid, String> =
             skills::versions(&mut connection, "extract", ids).await?.into_iter().collect();
         let found = postings::by_ids(&mut connection, ids).await?;
+        // Given back before the taggers are asked, which may take minutes.
         drop(connection);
         let (ready, pending): (Vec<_>, Vec<_>) =
             found.iter().partition(|posting| done.get(&posting.job_id) == Some(&version));
@@ -222,6 +223,7 @@ impl Stage for ExtractorStage {
     }
 
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
+        // A batch may hold tasks of several runs, each with the taggers of its own plan.
         let mut of_run: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
         for task in batch {
             if let Some(job_id) = task.posting_id() {

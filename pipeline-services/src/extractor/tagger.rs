@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Choice {
     /// Taggers, in the server's order.
     pub taggers: Vec<Tagger>,
-    /// Why there are none, where one could have been expected.
+    /// Reason for having none, where one could have been expected.
     pub problem: Option<String>,
 }
 
@@ -168,6 +168,7 @@ fn marked(model: &str, field: Field, spans: Vec<LabelledSpan>) -> Vec<NerEntity>
         let goes_on = span.label == "I" && open.is_some_and(|end| span.start <= end + 1);
         match found.last_mut().filter(|_| goes_on) {
             Some(last) => {
+                // As sure as the least sure of its words.
                 last.end = span.end;
                 last.score = last.score.min(span.score);
             }

@@ -35,7 +35,7 @@ pub struct ChatRequest {
 pub struct Chatted {
     /// The text.
     pub text: String,
-    /// Whether it was not cut off.
+    /// True if it was not cut off.
     pub complete: bool,
 }
 
@@ -55,8 +55,8 @@ impl InferenceClient {
 }
 
 fn message(asked: ChatRequest) -> GenerateBatchRequest {
-    let say = |(role, content)| ChatMessage { role, content };
-    let chat = Chat { messages: asked.messages.into_iter().map(say).collect(), ..Chat::default() };
+    let messages = asked.messages.into_iter().map(|(role, content)| ChatMessage { role, content });
+    let chat = Chat { messages: messages.collect(), ..Chat::default() };
     let settings = GenerationSettings {
         model: Some(ModelRef { name: asked.model, revision: String::new() }),
         priority: Priority::Bulk.into(),
@@ -80,11 +80,11 @@ fn read(texts: Vec<GeneratedText>) -> Result<Chatted, InferenceError> {
     }
 }
 
-/// Reasons that lie in one prompt alone: the model has no room for it.
+/// Reasons of the inference server that lie in one prompt alone: the model has no room for it.
 const TOO_LONG: [&str; 3] = ["INPUT_TOO_LONG", "INPUT_TOO_LARGE", "KV_EXHAUSTED"];
 
-/// What an item's error means: nothing comes of a prompt without room; others are those of the
-/// server or the model.
+/// The error that an item's error stands for: nothing comes of a prompt without room; others are
+/// those of the server or the model.
 fn refused(error: &ItemError) -> InferenceError {
     let said = format!("{}: {}", error.reason, error.message);
     if TOO_LONG.contains(&error.reason.as_str()) {

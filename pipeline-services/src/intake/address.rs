@@ -9,7 +9,8 @@ use regex::Regex;
 use sha2::{Digest, Sha256};
 
 /// Parameters of a query that name an advertisement and nothing else on any page of their site, in
-/// lower case.
+/// lower case: of Indeed (`jk`, `vjk`), LinkedIn (`currentjobid`), Glassdoor (`joblistingid`) and
+/// Greenhouse (`gh_jid`), and the usual ones in English and Spanish.
 const IDS: [&str; 17] = [
     "jk",
     "vjk",
@@ -30,7 +31,8 @@ const IDS: [&str; 17] = [
     "idempleo",
 ];
 
-/// Parameters that say where a visitor came from, in lower case.
+/// Parameters that say where a visitor came from, in lower case: of advertising networks (`gclid`,
+/// `fbclid`, `msclkid`), and the usual ones.
 const TRACKING: [&str; 16] = [
     "gclid",
     "fbclid",
@@ -50,7 +52,7 @@ const TRACKING: [&str; 16] = [
     "sessionid",
 ];
 
-/// Longest id that is kept as it is, bytes; the database's index takes no long ones.
+/// Longest id that is kept as it is, bytes; the database's index takes no long ones. Not tuned.
 const ID_LIMIT: usize = 200;
 
 /// Endings of files that are no top-level domains.
@@ -136,9 +138,9 @@ impl<'u> Parts<'u> {
         let route = fragment.trim_start_matches('!').strip_prefix('/');
         let (route, route_query) =
             route.map(|route| route.split_once('?').unwrap_or((route, ""))).unwrap_or_default();
-        let pairs = |text: &'u str| text.split('&').filter(|pair| !pair.is_empty());
+        let pairs = [query, route_query].into_iter().flat_map(|text| text.split('&'));
         let query =
-            pairs(query).chain(pairs(route_query)).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+            pairs.filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let path =
             [path.trim_matches('/'), route.trim_matches('/')].into_iter().filter(|part| !part.is_empty());
         Self {
@@ -160,13 +162,13 @@ impl<'u> Parts<'u> {
     }
 
     fn named_id(&self) -> Option<&'u str> {
-        let known = |name: &str| IDS.contains(&name.to_ascii_lowercase().as_str());
         let mut found = self
             .query
             .iter()
-            .filter(|(name, value)| known(name) && !value.is_empty())
+            .filter(|(name, value)| IDS.contains(&name.to_ascii_lowercase().as_str()) && !value.is_empty())
             .map(|(_, value)| *value);
         let first = found.next()?;
+        // Of two that differ, one may be of the advertisement that the visitor came from.
         found.all(|other| other == first).then_some(first)
     }
 
@@ -188,6 +190,7 @@ impl<'u> Parts<'u> {
     fn page(&self) -> String {
         let mut page = self.path.clone();
         let mut query = self.query.clone();
+        // Sites write the same parameters in different orders.
         query.sort_unstable();
         for (place, (name, value)) in query.iter().enumerate() {
             page.push_str(&format!("{}{name}={value}", if place == 0 { '?' } else { '&' }));

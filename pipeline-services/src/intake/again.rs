@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Postings cleaned in one transaction.
+/// Postings cleaned in one transaction. Not tuned: few round trips, and rows locked for a moment.
 const BATCH: i64 = 200;
 
 /// Totals of cleaning again.
@@ -88,6 +88,7 @@ async fn batch(
     let mut cleaner = Cleaner::default();
     for posting in &stored {
         totals.postings += 1;
+        // An earlier one of this page became its text and took its sightings.
         if gone.contains(&posting.job_id) {
             continue;
         }

@@ -16,7 +16,8 @@ use crate::reading;
 /// As [`parse`] and [`prepare`]; also when reading it panics.
 pub(crate) async fn line(json: String, countries: &Arc<[String]>) -> Result<Prepared, Refusal> {
     let countries = Arc::clone(countries);
-    let read = move || parse(&json).and_then(|posting| prepare(posting, &countries, Utc::now()));
-    let read = reading::apart(read).await;
+    let read =
+        reading::apart(move || parse(&json).and_then(|posting| prepare(posting, &countries, Utc::now())))
+            .await;
     read.unwrap_or_else(|panicked| super::refuse("line", panicked.to_string()))
 }

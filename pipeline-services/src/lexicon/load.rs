@@ -66,6 +66,7 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
     if lexicon.entries.is_empty() {
         return Err(LexiconError::Empty);
     }
+    // After all entries, since an implication may name those of any file.
     for (name, text) in files.iter().filter(|(name, _)| name == IMPLICATIONS) {
         for row in rows(name, text, &IMPLICATION_NAMES)? {
             let implication = implication(&lexicon, &row)?;

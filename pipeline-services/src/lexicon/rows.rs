@@ -63,6 +63,7 @@ pub(super) fn rows<'text>(
     names: &[&'static str],
 ) -> Result<Vec<Row<'text>>, LexiconError> {
     let mut rows = text
+        // Spreadsheets write a byte order mark before the first column's name.
         .trim_start_matches('\u{feff}')
         .lines()
         .enumerate()

@@ -79,6 +79,7 @@ pub(super) fn nit(body: &str, check: u8) -> bool {
 /// Brazilian CPF (Receita Federal: two digits, weights falling to 2, modulo 11).
 pub(super) fn cpf(number: &str) -> bool {
     let digits = digits(number);
+    // Equal digits satisfy the check and are issued to nobody.
     let same = digits.windows(2).all(|pair| pair[0] == pair[1]);
     digits.len() == 11 && !same && checks_cpf(&digits, 9) && checks_cpf(&digits, 10)
 }
@@ -192,8 +193,11 @@ pub(super) fn iban(number: &str) -> bool {
 pub(super) fn rfc(number: &str) -> bool {
     const ALPHABET: &str = "0123456789abcdefghijklmn&opqrstuvwxyz ñ";
     let padded = format!("{number:>13}");
-    let value = |character| ALPHABET.chars().position(|other| other == character).unwrap_or_default();
-    let sum: usize = padded.chars().take(12).zip((2..=13).rev()).map(|(c, weight)| value(c) * weight).sum();
+    let values = padded
+        .chars()
+        .take(12)
+        .map(|character| ALPHABET.chars().position(|other| other == character).unwrap_or_default());
+    let sum: usize = values.zip((2..=13).rev()).map(|(value, weight)| value * weight).sum();
     let expected = match (11 - sum % 11) % 11 {
         10 => 'a',
         digit => char::from(b'0' + digit as u8),

@@ -72,8 +72,7 @@ fn around(view: &View<'_>, sign: Range<usize>) -> Option<Range<usize>> {
         "at" if word.len() == 2 => Sign::Word,
         _ => Sign::Sure,
     };
-    let blank = |byte| matches!(byte, b' ' | b'\n');
-    let spaced = blank(view.byte(sign.end)) || blank(view.byte_before(sign.start));
+    let spaced = is_blank(view.byte(sign.end)) || is_blank(view.byte_before(sign.start));
     let mailbox = mailbox(view, sign.start)?;
     let domain = domain(view, sign.end)?;
     let name = &view.text()[mailbox.clone()];
@@ -102,6 +101,10 @@ fn around(view: &View<'_>, sign: Range<usize>) -> Option<Range<usize>> {
     fits.then_some(mailbox.start..domain.end)
 }
 
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n')
+}
+
 /// Returns whether the words before say that an address comes.
 fn announced(view: &View<'_>, at: usize) -> bool {
     view.words_before(at, 60).iter().take(5).any(|word| CUES.contains(word.text))
@@ -113,10 +116,10 @@ fn is_mailbox_char(character: char) -> bool {
 
 /// Longest local part (RFC 5321, 4.5.3.1.1).
 const LONGEST: usize = 64;
-/// Tokens of that length that are joined to a mailbox.
+/// Tokens of that length that are joined to a mailbox. Not tuned: names have fewer parts.
 const JOINED: usize = 4;
 
-/// What stands before a sign: one token, further ones joined by "punto" or "guion", or letters set
+/// The mailbox before a sign: one token, further ones joined by "punto" or "guion", or letters set
 /// apart.
 fn mailbox(view: &View<'_>, sign: usize) -> Option<Range<usize>> {
     let end = skip_back(view, sign);
@@ -141,7 +144,7 @@ fn skip_back(view: &View<'_>, at: usize) -> usize {
     at - blanks
 }
 
-/// Where the token that ends here begins; none where it would be too long.
+/// Start of the token that ends here; none where it would be too long.
 fn token_start(view: &View<'_>, end: usize) -> Option<usize> {
     let window = view.behind(end, LONGEST + 1);
     let length: usize =
@@ -211,7 +214,7 @@ fn sign_before(view: &View<'_>, host: usize) -> Option<(char, usize)> {
     (tight && !punctuation).then_some((last, host - behind.len() + rest.len()))
 }
 
-/// Where an address begins whose mail host stands here without a sign that is one.
+/// Start of an address whose mail host stands here without a sign that is one.
 fn before_host(view: &View<'_>, host: usize) -> Option<usize> {
     let (before, end) = sign_before(view, host)?;
     let start = token_start(view, end)?;

@@ -112,7 +112,8 @@ fn is_fiscal(name: &str) -> bool {
     fiscal || name.contains("tribut") || name.contains("contribuyente")
 }
 
-/// Fewest and most digits of a number behind a label.
+/// Fewest and most digits of a number behind a label: the published lengths with room to either
+/// side; not tuned.
 fn lengths(name: &str) -> Option<(usize, usize)> {
     Some(match name {
         "rfc" | "curp" => return None,

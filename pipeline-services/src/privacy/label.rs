@@ -41,7 +41,8 @@ static COMMON: LazyLock<Words> = LazyLock::new(|| {
 });
 
 impl Label<'_> {
-    /// Where the number may begin: behind blanks, signs and at most six words that lead to it.
+    /// Place where the number may begin: behind blanks, signs and at most six words that lead to
+    /// it.
     pub(super) fn value(&self, words: &Words) -> usize {
         let view = self.view;
         let mut at = self.range.end;

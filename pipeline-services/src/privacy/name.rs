@@ -221,7 +221,7 @@ fn word_length(view: &View<'_>, at: usize) -> usize {
     ahead.find(|letter: char| !letter.is_alphabetic()).unwrap_or(ahead.len())
 }
 
-/// Where a second name begins: "… o Wilmer Arboleda".
+/// Start of a second name: "… o Wilmer Arboleda".
 fn joined(view: &View<'_>, end: usize) -> Option<usize> {
     [" o ", " y ", " e ", " u ", " / ", "/", ", ", " ou "]
         .into_iter()
@@ -259,18 +259,33 @@ impl Part {
     }
 }
 
-/// Most words of a name, particles and all.
+/// Most words of a name: two given and two family names, and three particles. Not tuned.
 const MOST_WORDS: usize = 7;
 
 fn name_at(view: &View<'_>, at: usize, cue: Cue) -> Option<Range<usize>> {
     let mut parts = parts(view, at)?;
     // "S.A." is no initial.
-    let dotted = |end: usize| view.byte(end) == b'.' && !view.byte(end + 1).is_ascii_alphanumeric();
-    while parts.last().is_some_and(|part| part.particle || (part.initial && !dotted(part.range.end))) {
+    while parts
+        .last()
+        .is_some_and(|part| part.particle || (part.initial && !ends_in_full_stop(view, part.range.end)))
+    {
         parts.pop();
     }
     let end = parts.last()?.range.end;
     (is_name(&parts, cue) && !is_company(view, end)).then_some(at..end)
+}
+
+fn ends_in_full_stop(view: &View<'_>, end: usize) -> bool {
+    view.byte(end) == b'.' && !view.byte(end + 1).is_ascii_alphanumeric()
+}
+
+/// Returns true if a word is an initial or an abbreviated given name ("Ma. Eugenia").
+fn is_initial(view: &View<'_>, at: usize, word: &str) -> bool {
+    let end = at + word.len();
+    let short = ["ma", "fco", "gpe", "mto"].contains(&word) && view.byte(end) == b'.';
+    // "Ana y Luis", unlike "Ana Y. Ruiz".
+    let joint = matches!(word, "o" | "y" | "e" | "a") && view.byte(end) != b'.';
+    (word.len() == 1 || short) && view.is_upper(at) && !joint
 }
 
 /// The words from a place on that can be a name; none if one of them is an office's.
@@ -290,9 +305,7 @@ fn parts(view: &View<'_>, mut at: usize) -> Option<Vec<Part>> {
             return person.then_some(parts);
         }
         let entry = entry(word);
-        let short = ["ma", "fco", "gpe", "mto"].contains(&word) && view.byte(at + length) == b'.';
-        let joint = matches!(word, "o" | "y" | "e" | "a") && view.byte(at + length) != b'.';
-        let initial = (length == 1 || short) && upper && !joint;
+        let initial = is_initial(view, at, word);
         let lower_name = !upper
             && (entry.given || entry.family)
             && !entry.ambiguous

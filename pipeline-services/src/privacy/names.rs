@@ -25,6 +25,7 @@ static NAMES: LazyLock<HashMap<&'static str, Entry>> = LazyLock::new(|| {
         [(include_str!("../../privacy/given.txt"), true), (include_str!("../../privacy/family.txt"), false)]
     {
         for word in words(list) {
+            // A star in the lists marks what is an ordinary word or a place too.
             let name = word.trim_end_matches('*');
             let entry = names.entry(name).or_default();
             entry.given |= given;

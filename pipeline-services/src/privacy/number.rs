@@ -53,7 +53,8 @@ impl Number {
     }
 }
 
-/// Characters that may part the digits of one number, and how many of them in a row.
+/// Characters that may part the digits of one number, and how many of them in a row. Not tuned: a
+/// sign with a blank on either side has three.
 const GAPS: &[u8] = b" .-/()*_|~,\n";
 const LONGEST_GAP: usize = 4;
 

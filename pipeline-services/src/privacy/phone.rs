@@ -69,7 +69,8 @@ pub(super) fn find(view: &View<'_>, found: &mut Found) {
     spelt::find(view, found);
 }
 
-/// Most groups that one number has: a telephone number whose digits stand apart.
+/// Most groups that one number has: a telephone number has at most 15 digits (ITU-T E.164), and
+/// they may stand apart.
 const MOST_GROUPS: usize = 15;
 
 /// A paper or an account that begins with a group; gives the group behind it.
@@ -82,6 +83,7 @@ fn paper_at(view: &View<'_>, run: &Number, first: usize, found: &mut Found) -> O
         return None;
     }
     let last = run.groups.len().min(first + 8);
+    // The longest first: of a shorter one the rest would stay in the text.
     for end in (first + 1..=last).rev() {
         if !matches!(run.count(first..end), 8..=11 | 14..=16 | 18 | 20 | 22) {
             continue;
@@ -168,7 +170,7 @@ fn parts(gap: &str) -> bool {
     gap.contains(['/', '|', ',', '\n']) || gap.contains(" -") || gap.contains("- ") || gap.contains("  ")
 }
 
-/// How many bytes before the first digit belong to the number: `+`, `(`, `(0xx`.
+/// Number of bytes before the first digit that belong to the number: `+`, `(`, `(0xx`.
 fn lead(view: &View<'_>, start: usize) -> usize {
     let before = view.behind(start, 5);
     if let Some(operator) = ["(0xx", "0xx", "(xx"].into_iter().find(|operator| before.ends_with(operator)) {
@@ -194,7 +196,7 @@ fn follows_phone(view: &View<'_>, start: usize, found: &Found) -> bool {
             || found.last().is_some_and(|(range, kind)| *kind == Kind::Phone && range.end == end))
 }
 
-/// What the words before a number say: the nearest that says anything.
+/// The hint of the words before a number: the nearest that says anything.
 fn cue(view: &View<'_>, start: usize) -> Cue {
     let mut end = start;
     for (index, word) in view.words_before(start, 64).iter().take(9).enumerate() {
@@ -231,8 +233,9 @@ fn is_short(word: &Word<'_>) -> bool {
 
 fn cue_behind(view: &View<'_>, end: usize) -> Cue {
     let words = view.words_after(end, 24);
-    let near = |word: &&Word<'_>| word.start <= end + 3 && !view.text()[end..word.start].contains('\n');
-    let word = words.first().filter(near).map(|word| match word.text {
+    let near =
+        words.first().filter(|word| word.start <= end + 3 && !view.text()[end..word.start].contains('\n'));
+    let word = near.map(|word| match word.text {
         "solo" | "por" | "via" | "al" | "a" => words.get(1).map_or(word.text, |word| word.text),
         other => other,
     });

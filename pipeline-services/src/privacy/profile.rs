@@ -130,7 +130,7 @@ fn cued(view: &View<'_>, found: &mut Found) {
     }
 }
 
-/// Where a handle ends: before its last signs, and before a full stop with a sentence glued to it.
+/// End of a handle: before its last signs, and before a full stop with a sentence glued to it.
 fn handle_end(view: &View<'_>, start: usize, name: &str) -> usize {
     let glued = name.match_indices('.').map(|(at, _)| at).find(|at| {
         view.is_upper(start + at + 1) && !view.is_upper(start + at + 2) && !view.is_upper(start + at - 1)

@@ -14,7 +14,8 @@ use super::{
 /// Replacement of a part of a path that is gone.
 const GONE: &str = "-";
 
-/// Deepest encoding that is looked through: `%2540` is `%40` is `@`.
+/// Deepest encoding that is looked through: `%2540` is `%40` is `@`. Not tuned: addresses within
+/// addresses are encoded twice.
 const DEPTH: usize = 3;
 
 /// An address or identifier without personal data: parameters with such a value are emptied, such
@@ -116,8 +117,11 @@ fn is_personal(key: &str, value: &str) -> bool {
         return true;
     }
     let text = format!("{key}: {spaced}");
-    let holds = |text: &str| !find_in(&mut View::of(text, Of::Address)).is_empty();
-    holds(&text) || holds(&value.replace('-', " "))
+    holds_personal(&text) || holds_personal(&value.replace('-', " "))
+}
+
+fn holds_personal(text: &str) -> bool {
+    !find_in(&mut View::of(text, Of::Address)).is_empty()
 }
 
 /// Returns whether a value is a person's name: two words of the lists, or one given name alone.
@@ -135,6 +139,7 @@ fn is_name(value: &str) -> bool {
 
 /// The text behind percent signs, and behind percent signs in that.
 fn decoded(text: &str) -> String {
+    // Outside of forms a plus sign is no blank, and telephone numbers begin with it.
     let mut text = text.replace('+', "%2B");
     for _ in 0..DEPTH {
         let once = decode(&text);

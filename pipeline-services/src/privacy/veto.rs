@@ -101,7 +101,7 @@ pub(super) fn is_attached(view: &View<'_>, start: usize) -> bool {
     glued && !removed
 }
 
-/// A date, or years side by side.
+/// A date, or years side by side. Of day and month either may come first.
 pub(super) fn is_date(digits: &str, lengths: &[usize]) -> bool {
     let parts: Vec<u32> = {
         let mut at = 0;
@@ -113,17 +113,13 @@ pub(super) fn is_date(digits: &str, lengths: &[usize]) -> bool {
             })
             .collect()
     };
-    let (year, month, day) = (
-        |value: u32| (1900..2100).contains(&value),
-        |value: u32| (1..=12).contains(&value),
-        |value: u32| (1..=31).contains(&value),
-    );
     match (lengths, parts.as_slice()) {
-        ([1 | 2, 1 | 2, 4], [a, b, c]) => day(*a) && day(*b) && year(*c),
-        ([4, 1 | 2, 1 | 2], [a, b, c]) => year(*a) && day(*b) && day(*c),
-        ([4, 4], [a, b]) => year(*a) && year(*b),
-        ([4, 1 | 2, 1 | 2, ..], [a, b, c, ..]) => year(*a) && month(*b) && day(*c),
-        ([1 | 2, 1 | 2, 4, 1 | 2, ..], [a, b, c, ..]) => day(*a) && day(*b) && year(*c),
+        ([1 | 2, 1 | 2, 4], [a, b, c]) => is_day_of_year(*a, *b) && is_year(*c),
+        ([4, 1 | 2, 1 | 2], [a, b, c]) => is_year(*a) && is_day_of_year(*b, *c),
+        ([4, 4], [a, b]) => is_year(*a) && is_year(*b),
+        // A time follows, and with it the order of ISO 8601.
+        ([4, 1 | 2, 1 | 2, ..], [a, b, c, ..]) => is_year(*a) && is_month(*b) && is_day(*c),
+        ([1 | 2, 1 | 2, 4, 1 | 2, ..], [a, b, c, ..]) => is_day_of_year(*a, *b) && is_year(*c),
         ([8], _) => {
             is_recent_day(&digits[..4], &digits[4..6], &digits[6..8])
                 || is_recent_day(&digits[4..8], &digits[2..4], &digits[..2])
@@ -132,13 +128,53 @@ pub(super) fn is_date(digits: &str, lengths: &[usize]) -> bool {
     }
 }
 
+fn is_day_of_year(one: u32, other: u32) -> bool {
+    (is_day(one) && is_month(other)) || (is_month(one) && is_day(other))
+}
+
+fn is_year(value: u32) -> bool {
+    (1900..2100).contains(&value)
+}
+
+fn is_month(value: u32) -> bool {
+    (1..=12).contains(&value)
+}
+
+fn is_day(value: u32) -> bool {
+    (1..=31).contains(&value)
+}
+
 /// A day without signs between its parts: of few years, since any eight digits could be one.
 fn is_recent_day(year: &str, month: &str, day: &str) -> bool {
     let [year, month, day] = [year, month, day].map(|part| part.parse::<u32>().unwrap_or(0));
-    (2000..2040).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)
+    (2000..2040).contains(&year) && is_month(month) && is_day(day)
 }
 
 /// `2.500.000`, `2,500,000`, `2 500 000`: thousands.
 pub(super) fn is_thousands(lengths: &[usize]) -> bool {
     lengths.len() > 1 && (1..=3).contains(&lengths[0]) && lengths[1..].iter().all(|length| *length == 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_date;
+
+    #[test]
+    fn a_date_has_a_month_in_one_of_two_orders() {
+        let cases = [
+            ("20243131", &[4, 2, 2][..], false),
+            ("20241331", &[4, 2, 2], false),
+            ("20243112", &[4, 2, 2], true),
+            ("20241231", &[4, 2, 2], true),
+            ("31312024", &[2, 2, 4], false),
+            ("12312024", &[2, 2, 4], true),
+            ("31122024", &[2, 2, 4], true),
+            ("313120240930", &[2, 2, 4, 2, 2], false),
+            ("202431121030", &[4, 2, 2, 2, 2], false),
+            ("20232024", &[4, 4], true),
+        ];
+        for (digits, lengths, expected) in cases {
+            assert_eq!(is_date(digits, lengths), expected, "{digits} {lengths:?}");
+        }
+    }
 }

@@ -195,7 +195,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// What stands for a removed piece: a control character of its kind.
+/// Sign in place of a removed piece: a control character of its kind.
 pub(super) fn barrier(kind: Kind) -> char {
     char::from(1 + kind as u8)
 }

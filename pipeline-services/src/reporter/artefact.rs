@@ -141,6 +141,7 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".report-").tempfile_in(folder)?;
     file.write_all(content)?;
+    // Before it gets its name: no reader may meet it private or half written.
     make_readable(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path)?;

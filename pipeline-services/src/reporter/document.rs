@@ -62,7 +62,7 @@ pub struct ReportDocument {
     /// Title of the first page; none gives the standard title of the language.
     #[serde(default)]
     pub title: Option<String>,
-    /// When the figures were read; the only time stamp in the artefacts.
+    /// Time at which the figures were read; the only time stamp in the artefacts.
     pub generated_at: DateTime<Utc>,
     /// Its publisher, and what may be done with it.
     #[serde(default)]
@@ -85,13 +85,13 @@ pub struct ReportDocument {
     pub clusters: Option<ClusterSection>,
     /// For a sample of skills, the sentences their figures came from.
     pub evidence: Vec<SkillEvidence>,
-    /// What was folded, refused, removed or missing.
+    /// Counts of what was folded, refused, removed or missing.
     pub quality: DataQuality,
     /// Versions and parameters needed to get the same figures again.
     pub methods: Methods,
 }
 
-/// What the program cannot know about a publication; each comes from its configuration.
+/// Particulars of a publication that the program cannot know; each comes from its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publication {
@@ -307,7 +307,7 @@ pub struct Quote {
     pub surface: String,
     /// Text after the surface, to the end of the sentence.
     pub after: String,
-    /// What found it ("lexicon", "pattern", "tagger", ...).
+    /// Names of its finders ("lexicon", "pattern", "tagger", ...).
     pub method: Vec<String>,
     /// Confidence, 0 to 1.
     pub confidence: f64,
@@ -323,7 +323,7 @@ pub struct CharSpan {
     pub end: u64,
 }
 
-/// What was folded, refused, removed or missing.
+/// Counts of what was folded, refused, removed or missing.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataQuality {
@@ -350,7 +350,7 @@ pub struct DataQuality {
 pub struct Count {
     /// Name of what is counted.
     pub name: String,
-    /// How many.
+    /// The number.
     pub count: u64,
 }
 

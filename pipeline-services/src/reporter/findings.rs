@@ -6,20 +6,23 @@
 
 use super::comparison::{MIN_GROUP, compared, count_in, interval};
 use super::document::{CountryScope, ReportDocument, SkillRow};
-use super::words::Words;
+use super::words::{Words, percent};
 
 /// Postings that a report needs before anything is said of it.
 pub(super) const MIN_POSTINGS: u64 = MIN_GROUP;
 /// Postings that must name a skill before it is called one of the most named: below that, one
 /// advertisement more or less moves the figure by a tenth.
 const MIN_NAMED: u64 = 10;
-/// Technical skills named in a sentence.
+/// Technical skills named in a sentence. A choice, not tuned.
 const NAMED_SKILLS: usize = 3;
-/// Skills among which the difference between countries is sought.
+/// Skills among which the difference between countries is sought. Not tuned: of rarer ones the
+/// intervals overlap.
 const COMPARED_SKILLS: usize = 20;
-/// Percentage points below which a difference between countries is not worth a sentence.
+/// Percentage points below which a difference between countries is not worth a sentence. A choice,
+/// not tuned.
 const MIN_DIFFERENCE: f64 = 5.0;
-/// Distinct skills below which "the ten most named" is no concentration.
+/// Distinct skills below which "the ten most named" is no concentration: five times as many. Not
+/// tuned.
 const MANY_SKILLS: u64 = 50;
 
 /// The sentences, in the order in which they are read.
@@ -38,7 +41,7 @@ pub(super) fn findings(document: &ReportDocument, words: Words) -> Vec<String> {
         .collect()
 }
 
-/// How many postings name any skill.
+/// The number of postings that name any skill.
 fn named(document: &ReportDocument, words: Words) -> Option<String> {
     let (part, whole) = (document.totals.postings_with_skills, document.scope.postings);
     (part >= MIN_NAMED && part <= whole).then(|| {
@@ -89,7 +92,7 @@ fn with_share(skill: &SkillRow, document: &ReportDocument, words: Words) -> Stri
     format!("{} ({})", skill.label, words.share(skill.job_count, document.scope.postings))
 }
 
-/// How many postings name a soft skill, and which one most of all.
+/// The number of postings that name a soft skill, and the one most of them name.
 fn soft(document: &ReportDocument, words: Words) -> Option<String> {
     let row = document.categories.iter().find(|row| row.category == "soft")?;
     let whole = document.scope.postings;
@@ -110,7 +113,7 @@ fn soft(document: &ReportDocument, words: Words) -> Option<String> {
     Some(words.fill(key, &values))
 }
 
-/// How many postings name a technology or a program.
+/// The number of postings that name a technology or a program.
 fn digital(document: &ReportDocument, words: Words) -> Option<String> {
     let (part, whole) = (document.totals.postings_with_digital, document.scope.postings);
     (part >= MIN_NAMED && part <= whole).then(|| {
@@ -135,8 +138,7 @@ fn countries(document: &ReportDocument, words: Words) -> Option<String> {
         .filter_map(|skill| {
             let (a, b) = (count_in(skill, &one.code), count_in(skill, &other.code));
             let (low, high) = (interval(a, one.postings)?, interval(b, other.postings)?);
-            let share = |part: u64, country: &CountryScope| part as f64 * 100.0 / country.postings as f64;
-            let difference = (share(a, one) - share(b, other)).abs();
+            let difference = (percent(a, one.postings)? - percent(b, other.postings)?).abs();
             let disjoint = low.1 < high.0 || high.1 < low.0;
             let is_named = a.min(b) >= MIN_NAMED;
             (is_named && disjoint && difference >= MIN_DIFFERENCE).then_some((difference, *skill))
@@ -144,11 +146,13 @@ fn countries(document: &ReportDocument, words: Words) -> Option<String> {
         .collect();
     apart.sort_by(|left, right| right.0.total_cmp(&left.0));
     let (difference, skill) = apart.first()?;
+    // Two skills of which they differ alike: none of them most.
     if apart.get(1).is_some_and(|second| difference - second.0 < f64::EPSILON * 100.0) {
         return None;
     }
-    let ahead = |country: &CountryScope| count_in(skill, &country.code) as f64 / country.postings as f64;
-    let (more, less) = if ahead(one) >= ahead(other) { (one, other) } else { (other, one) };
+    let here = percent(count_in(skill, &one.code), one.postings);
+    let there = percent(count_in(skill, &other.code), other.postings);
+    let (more, less) = if here >= there { (one, other) } else { (other, one) };
     let values = [
         ("skill", &*skill.label),
         ("more", &*country_part(skill, more, document, words)),
@@ -170,7 +174,7 @@ fn country_part(skill: &SkillRow, country: &CountryScope, document: &ReportDocum
     words.fill("finding.country_part", &values)
 }
 
-/// How much of all mentions falls to the ten skills most named.
+/// The share of all mentions that falls to the ten skills most named.
 fn concentration(document: &ReportDocument, words: Words) -> Option<String> {
     let (skills, mentions) = (document.totals.skills, document.totals.explicit_mentions);
     let mut counts: Vec<u64> = document.skills.iter().map(|skill| skill.job_count).collect();
@@ -201,7 +205,7 @@ fn implied(document: &ReportDocument, words: Words) -> Option<String> {
     })
 }
 
-/// How many mentions carry a concept of the taxonomy.
+/// The number of mentions that carry a concept of the taxonomy.
 fn linked(document: &ReportDocument, words: Words) -> Option<String> {
     let taxonomy = document.methods.taxonomy.as_ref()?;
     let part = document.totals.mentions_with_uri;

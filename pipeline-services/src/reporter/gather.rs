@@ -31,9 +31,9 @@ use crate::{
 
 mod clusters;
 
-/// Skills whose evidence is shown.
+/// Skills whose evidence is shown: as many as the chart of top skills has.
 const SHOWN_SKILLS: usize = 15;
-/// Quotes of each.
+/// Quotes of each. A choice, not tuned.
 const QUOTES: i64 = 3;
 
 /// Settings of the reporter about its reports.
@@ -41,7 +41,7 @@ const QUOTES: i64 = 3;
 pub(super) struct Edition {
     /// Language of the report's own words.
     pub(super) language: Language,
-    /// Whether the advertisements are invented.
+    /// True if the advertisements are invented.
     pub(super) invented: bool,
     /// Person or institution that answers for it.
     pub(super) publication: Publication,
@@ -141,7 +141,8 @@ fn days(from: Option<NaiveDate>, to: Option<NaiveDate>) -> Option<DateRange> {
     Some(DateRange { from: from?, to: to? })
 }
 
-/// What was asked for; each of them is in the [`Scope`] that every figure is read with.
+/// The filters that were asked for; each of them is in the [`Scope`] that every figure is read
+/// with.
 fn filters(run: &Run, scope: &Scope) -> Vec<Filter> {
     let (portals, countries) = (scope.portals.clone(), scope.countries.clone());
     let portals = (!portals.is_empty()).then_some(Filter::Portals { names: portals });

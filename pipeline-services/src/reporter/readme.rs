@@ -57,14 +57,8 @@ fn scope(document: &ReportDocument, words: Words) -> Vec<String> {
         fact("scope.postings", words.count(scope.postings)),
         fact("scope.countries", words.countries(scope)),
         fact("scope.filters", filters),
-        fact(
-            "scope.published",
-            scope.published.map_or_else(|| words.get("unknown").to_owned(), |r| words.range(r)),
-        ),
-        fact(
-            "scope.collected",
-            scope.collected.map_or_else(|| words.get("unknown").to_owned(), |r| words.range(r)),
-        ),
+        fact("scope.published", words.days(scope.published)),
+        fact("scope.collected", words.days(scope.collected)),
     ];
     facts.extend(country_note(document, words));
     facts.extend(cluster_note(document, words));

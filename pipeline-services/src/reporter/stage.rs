@@ -43,7 +43,7 @@ pub struct Settings {
     pub formats: Vec<String>,
     /// Language of the report: `es` or `en`.
     pub language: Language,
-    /// Whether the advertisements are invented for demonstration, which page 1 then says.
+    /// True if the advertisements are invented for demonstration, which page 1 then says.
     pub invented: bool,
     /// Publisher of the reports.
     pub author: Option<String>,
@@ -113,6 +113,7 @@ impl ReporterStage {
         let run = runs::get(&mut connection, run_id).await?;
         let run = run.ok_or_else(|| StageError::Fail(format!("no run {run_id}")))?;
         let document = gather::document(&mut connection, &run, &self.edition).await?;
+        // Given back before the files are drawn, which takes seconds.
         drop(connection);
         let directory = directory.unwrap_or_else(|| self.directory.join(run_id.to_string()));
         let out = directory.clone();

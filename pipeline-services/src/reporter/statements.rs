@@ -8,7 +8,7 @@ use super::comparison::{MIN_GROUP, compares, left_out};
 use super::document::{Parameter, ReportDocument};
 use super::words::Words;
 
-/// Where the concepts of ESCO live.
+/// Namespace of the concepts of ESCO, as the European Commission publishes them.
 const ESCO_URIS: &str = "http://data.europa.eu/esco/";
 /// Licence of this program, as its manifest has it.
 const PROGRAM_LICENCE: &str = env!("CARGO_PKG_LICENSE");
@@ -19,7 +19,7 @@ pub(super) fn filters(document: &ReportDocument, words: Words) -> Vec<String> {
     scope.filters.iter().map(|filter| words.filter(filter, &scope.countries)).collect()
 }
 
-/// Why some countries, or all, are not compared with others.
+/// The reason for which some countries, or all, are not compared with others.
 pub(super) fn country_note(document: &ReportDocument, words: Words) -> Option<String> {
     let scope = &document.scope;
     if let [only] = scope.countries.as_slice() {
@@ -38,7 +38,8 @@ pub(super) fn country_note(document: &ReportDocument, words: Words) -> Option<St
     Some(words.fill(key, &[("countries", &words.list(&small)), ("min", &words.count(MIN_GROUP))]))
 }
 
-/// What of the clusters is of the whole store; none where the report covers all that was clustered.
+/// The part of the clusters that is of the whole store; none where the report covers all that was
+/// clustered.
 pub(super) fn cluster_note(document: &ReportDocument, words: Words) -> Option<String> {
     let section = document.clusters.as_ref()?;
     let partial = !document.scope.filters.is_empty() || section.analysed != section.metrics.points;
@@ -140,7 +141,7 @@ fn esco(document: &ReportDocument, words: Words) -> String {
     words.get("about.esco_unused").to_owned()
 }
 
-/// How to name the report elsewhere.
+/// The name under which the report is quoted elsewhere.
 pub(super) fn citation(document: &ReportDocument, words: Words) -> String {
     let author = document.publication.author.as_deref().map(str::trim).filter(|author| !author.is_empty());
     let values = [

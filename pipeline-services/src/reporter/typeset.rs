@@ -23,9 +23,9 @@ use super::words::Words;
 /// Environment variable that names the directory of the project's programs.
 pub(crate) const BIN_DIR: &str = "OBSERVATORY_BIN_DIR";
 
-/// A vector map of more elements than this is slower to show than a picture of it.
+/// A vector map of more elements than this is slower to show than a picture of it. Not tuned.
 const VECTOR_LIMIT: usize = 2_500;
-/// Rows of the tables of a printed report.
+/// Rows of the tables of a printed report. By eye: each table has about a page.
 const LIMITS: Limits = Limits {
     skills: 40,
     country_skills: 15,
@@ -36,7 +36,7 @@ const LIMITS: Limits = Limits {
     decimals_from: MIN_GROUP,
 };
 
-/// How to run the typesetter.
+/// Way to run the typesetter.
 #[derive(Debug, Clone)]
 pub struct TypesetCommand {
     /// The program; none looks for `typeset` in the directory named by `BIN_DIR`, then next to
@@ -49,7 +49,7 @@ pub struct TypesetCommand {
     /// PDF standards the output must meet, such as "ua-1"; a text that breaks one is an error. The
     /// PDF is tagged for assistive technology without any.
     pub standards: Vec<String>,
-    /// How long one document may take.
+    /// Longest time that one document may take.
     pub timeout: Duration,
 }
 
@@ -65,7 +65,7 @@ impl Default for TypesetCommand {
     }
 }
 
-/// Why there is no PDF.
+/// Reason for a missing PDF.
 #[derive(Debug, thiserror::Error)]
 pub enum TypesetError {
     /// The program is not where it should be.
@@ -79,15 +79,15 @@ pub enum TypesetError {
     Start {
         /// The program.
         program: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// The program ended with an error.
     #[error("the typesetter failed ({status}): {message}")]
     Failed {
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// What it said: `file:line:column: error: ...` for a fault in a template.
+        /// Its message: `file:line:column: error: ...` for a fault in a template.
         message: String,
     },
     /// The program took too long and was ended.
@@ -101,7 +101,7 @@ pub enum TypesetError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
 }
@@ -208,6 +208,7 @@ impl TypesetCommand {
         if !in_time {
             child.kill().map_err(fail)?;
         }
+        // Also after it was killed: a child whose end nobody takes stays in the table of processes.
         let status = child.wait().map_err(fail)?;
         if !in_time {
             return Err(TypesetError::TimedOut(self.timeout));
@@ -282,12 +283,15 @@ fn printed_rankings(document: &ReportDocument, words: Words) -> Vec<PrintedRanki
     let mut printed = Vec::new();
     for Ranking { country, rows } in rankings(document) {
         let n = country.postings;
-        let row = |(label, count)| (label, words.share(count, n), words.interval(count, n));
         printed.push(PrintedRanking {
             code: &country.code,
             name: words.country(&country.code, &document.scope.countries),
             postings: n,
-            rows: rows.into_iter().take(LIMITS.country_skills).map(row).collect(),
+            rows: rows
+                .into_iter()
+                .take(LIMITS.country_skills)
+                .map(|(label, count)| (label, words.share(count, n), words.interval(count, n)))
+                .collect(),
         });
     }
     printed

@@ -44,6 +44,11 @@ impl Words {
         self.table.get(key).map_or(key, String::as_str)
     }
 
+    /// The sign for a value that is not there.
+    pub(crate) fn none(&self) -> String {
+        self.get("none").to_owned()
+    }
+
     /// The text of `key` with each `{name}` replaced. Values are not searched for further names.
     pub(crate) fn fill(&self, key: &str, values: &[(&str, &str)]) -> String {
         fill(self.get(key), |name| values.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
@@ -81,7 +86,7 @@ impl Words {
     pub(crate) fn share(&self, part: u64, whole: u64) -> String {
         match percent(part, whole) {
             Some(value) => format!("{}{}", self.decimal(value, places(whole)), self.get("number.percent")),
-            None => self.get("none").to_owned(),
+            None => self.none(),
         }
     }
 
@@ -92,7 +97,7 @@ impl Words {
                 let (low, high) = (self.decimal(low, places(whole)), self.decimal(high, places(whole)));
                 format!("{low}–{high}{}", self.get("number.percent"))
             }
-            None => self.get("none").to_owned(),
+            None => self.none(),
         }
     }
 
@@ -152,6 +157,11 @@ impl Words {
             return self.date(range.from);
         }
         format!("{} {} {}", self.date(range.from), self.get("date.to"), self.date(range.to))
+    }
+
+    /// The same where the days may be unknown.
+    pub(crate) fn days(&self, range: Option<DateRange>) -> String {
+        range.map_or_else(|| self.get("unknown").to_owned(), |range| self.range(range))
     }
 
     /// A duration in the largest two units worth reading.

@@ -5,7 +5,8 @@
 
 use url::Url;
 
-/// Query parameters that only say where a visitor came from.
+/// Query parameters that only say where a visitor came from: Facebook's, Google's, LinkedIn's, and
+/// those of Google Analytics.
 const TRACKING: [&str; 4] = ["fbclid", "gclid", "trk", "utm_"];
 
 /// One spelling: no fragment, no tracking parameters, the others sorted.
@@ -23,7 +24,7 @@ pub(crate) fn canonical(url: &Url) -> Url {
     canonical
 }
 
-/// Why a base cannot be used.
+/// A base that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a base address: expected http://HOST:PORT/PATH, where {{portal}} and {{country}} may stand"

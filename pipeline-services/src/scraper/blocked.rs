@@ -10,8 +10,9 @@ use scraper::{Html, Selector};
 
 use super::portal::Marks;
 
-/// Bytes at the beginning of a page in which marks are looked for; challenge pages are small.
-const WINDOW: usize = 256 * 1024;
+/// Bytes at the beginning of a page in which marks are looked for; challenge pages are small. Not
+/// tuned: some ten times such a page.
+const SEARCHED_BYTES: usize = 256 * 1024;
 
 /// Marks that no honest page of a portal carries.
 static CHALLENGE: LazyLock<Regex> = LazyLock::new(|| {
@@ -27,12 +28,13 @@ static CAPTCHA: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a valid pattern")
 });
 
-/// Why a status or a text means that a portal refuses us; none for an ordinary answer.
+/// The reason to take a status or a text for the refusal of a portal; none for an ordinary answer.
 ///
 /// `mitigated` is the header with which Cloudflare marks its challenges.
 pub(super) fn refusal(status: u16, mitigated: bool, text: &str) -> Option<&'static str> {
     let window = beginning(text);
     match status {
+        // Whatever the status: Cloudflare sends challenges with several.
         _ if mitigated || CHALLENGE.is_match(window) => Some("a challenge page"),
         401 => Some("status 401, a login is asked for"),
         403 => Some("status 403"),
@@ -42,7 +44,7 @@ pub(super) fn refusal(status: u16, mitigated: bool, text: &str) -> Option<&'stat
 }
 
 fn beginning(text: &str) -> &str {
-    let mut end = text.len().min(WINDOW);
+    let mut end = text.len().min(SEARCHED_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -61,7 +63,7 @@ pub(super) enum Barren {
 }
 
 impl Marks {
-    /// Why a page refuses us by the marks of the portal, whatever else it holds.
+    /// The reason to take a page for a refusal by the marks of the portal, whatever else it holds.
     pub(super) fn refusal(&self, url: &str, text: &str) -> Option<&'static str> {
         if self.login.as_ref().is_some_and(|login| login.is_match(url)) {
             return Some("the address of a login page");

@@ -55,7 +55,7 @@ pub(crate) struct CrawlOptions {
     pub from: Option<Cursor>,
 }
 
-/// Detail pages asked for at once when nobody says so.
+/// Detail pages asked for at once when nobody says so. Not tuned: the pace of the host decides.
 const DETAILS_AT_ONCE: usize = 8;
 /// Failed ads in a row after which a crawl ends. A choice: a page or two of listings, after which
 /// it is the portal that has changed and not its ads.
@@ -196,36 +196,12 @@ impl Crawl<'_, '_> {
         let number = from.map_or_else(|| self.first_number(), |page| page.number);
         let turned = from.is_some();
         let mut walk = Walk { query, number, turned, resumed: turned, ..Walk::default() };
-        let before = self.report.pages;
+        walk.pages_before = self.report.pages;
         loop {
             let here = PageCursor { number: walk.number, url: walk.turned.then(|| request.url.to_string()) };
             let here = Some(here).filter(|_| walk.turned);
-            let next = if self.report.pages >= self.max_pages() {
-                Next::Stop(StopReason::PageLimit)
-            // A "next" link may lead back: without this a listing in a circle is read up to the
-            // page limit.
-            } else if !walk.asked.insert((request.url.clone(), request.body.clone())) {
-                self.report.problems.push(format!("pagination leads in circles at {}", request.url));
-                Next::End
-            } else {
-                self.page(&request, &mut walk).await
-            };
-            let (search, page, stop) = match &next {
-                Next::Page(request) => {
-                    let url = Some(request.url.to_string());
-                    (place, Some(PageCursor { number: walk.number, url }), None)
-                }
-                Next::End => (place + 1, None, Some(StopReason::Exhausted)),
-                // A stopped search resumes at this page, not behind it: not all of its ads may have
-                // been sent.
-                Next::Stop(stop) => (place, here, Some(*stop)),
-            };
-            let done = PageDone {
-                pages: u32::try_from(self.report.pages - before).unwrap_or(u32::MAX),
-                stop,
-                seen_again: std::mem::take(&mut self.seen_again),
-                cursor: Cursor { search, page, pages: self.report.pages, items: self.report.items },
-            };
+            let next = self.step(&request, &mut walk).await;
+            let done = self.done(place, &walk, here, &next);
             if self.visit.sink.send(Found::Page(done)).await.is_err() {
                 return Some(StopReason::SinkClosed);
             }
@@ -237,6 +213,39 @@ impl Crawl<'_, '_> {
                 }
                 Next::Stop(stop) => return Some(stop),
             }
+        }
+    }
+
+    async fn step(&mut self, request: &Request, walk: &mut Walk<'_>) -> Next {
+        if self.report.pages >= self.max_pages() {
+            return Next::Stop(StopReason::PageLimit);
+        }
+        // A "next" link may lead back: without this a listing in a circle is read up to the page
+        // limit.
+        if !walk.asked.insert((request.url.clone(), request.body.clone())) {
+            self.report.problems.push(format!("pagination leads in circles at {}", request.url));
+            return Next::End;
+        }
+        self.page(request, walk).await
+    }
+
+    /// Message behind a page: `here` is the page itself, none for the first of a search.
+    fn done(&mut self, place: usize, walk: &Walk<'_>, here: Option<PageCursor>, next: &Next) -> PageDone {
+        let (search, page, stop) = match next {
+            Next::Page(request) => {
+                let url = Some(request.url.to_string());
+                (place, Some(PageCursor { number: walk.number, url }), None)
+            }
+            Next::End => (place + 1, None, Some(StopReason::Exhausted)),
+            // A stopped search resumes at this page, not behind it: not all of its ads may have
+            // been sent.
+            Next::Stop(stop) => (place, here, Some(*stop)),
+        };
+        PageDone {
+            pages: u32::try_from(self.report.pages - walk.pages_before).unwrap_or(u32::MAX),
+            stop,
+            seen_again: std::mem::take(&mut self.seen_again),
+            cursor: Cursor { search, page, pages: self.report.pages, items: self.report.items },
         }
     }
 
@@ -461,7 +470,7 @@ fn stop_of(error: &FetchError) -> Option<StopReason> {
     }
 }
 
-/// How long the portal asks to be left alone.
+/// Time for which the portal asks to be left alone.
 fn come_back(error: &FetchError) -> Option<Duration> {
     match error {
         FetchError::Parked { after, .. } => Some(*after),

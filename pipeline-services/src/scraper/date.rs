@@ -52,6 +52,7 @@ impl DateForm {
 /// A pattern is good when it writes a day and reads the same day back.
 fn is_day_pattern(pattern: &str) -> bool {
     use std::fmt::Write as _;
+    // Its parts differ, so that a pattern that exchanges them is noticed.
     let day = NaiveDate::from_ymd_opt(2026, 11, 23).unwrap_or_default();
     let mut written = String::new();
     pattern.contains('%')
@@ -96,6 +97,7 @@ fn relative(folded: &str, answered: DateTime<FixedOffset>) -> Option<NaiveDate> 
     if let Some(found) = AGO.captures(folded) {
         let count: u32 = found[1].parse().unwrap_or(1);
         return match &found[2] {
+            // In time first: a few hours ago may have been yesterday.
             "segundo" => Some((answered - Duration::seconds(count.into())).date_naive()),
             "minuto" => Some((answered - Duration::minutes(count.into())).date_naive()),
             "hora" => Some((answered - Duration::hours(count.into())).date_naive()),
@@ -136,6 +138,7 @@ fn day_month(folded: &str, answered: DateTime<FixedOffset>) -> Option<NaiveDate>
         return NaiveDate::from_ymd_opt(year.as_str().parse().ok()?, month, day);
     }
     let today = answered.date_naive();
+    // Four years back, since it may be the 29th of February.
     (0..=4)
         .filter_map(|back| NaiveDate::from_ymd_opt(today.year() - back, month, day))
         .find(|day| *day <= today)

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     date,
     json_ld::{self, JsonLd},
-    portal::rules::{FIELDS, Reading, Rule, Rules, Source},
+    portal::rules::{Reading, Rule, Rules, Source},
     tree,
 };
 
@@ -76,11 +76,12 @@ impl<'a> Scope<'a> {
         known: &impl Fn(&str) -> Option<&'v str>,
     ) -> Option<String> {
         let Source::Template(template) = &rule.source else { return self.value(rule) };
-        let field = |name: &str| {
-            let field = FIELDS.into_iter().find(|field| *field == name)?;
-            fields.get(field).or_else(|| card.get(field)).map(String::as_str)
-        };
-        let text = template.render(|name| field(name).or_else(|| known(name))).ok()?;
+        let text = template
+            .render(|name| {
+                let own = fields.get(name).or_else(|| card.get(name)).map(String::as_str);
+                own.or_else(|| known(name))
+            })
+            .ok()?;
         self.refine(rule, text)
     }
 
@@ -244,6 +245,7 @@ fn decode_entities(text: &str) -> String {
     if !text.contains('&') {
         return text.to_owned();
     }
+    // As the value of an attribute: a parser decodes references there and reads no tags.
     let quoted = text.replace('"', "&quot;");
     let fragment = Html::parse_fragment(&format!("<i title=\"{quoted}\">"));
     let decoded = fragment

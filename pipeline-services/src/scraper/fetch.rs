@@ -126,7 +126,7 @@ impl Fetcher {
         })
     }
 
-    /// How the fetcher behaves.
+    /// Its options.
     pub(crate) fn options(&self) -> &FetchOptions {
         &self.options
     }
@@ -255,6 +255,8 @@ impl Fetcher {
             };
             match answer.status {
                 200..=299 => return Ok(self.parse_robots(&answer.body)),
+                // RFC 9309 counts 429 among the 4xx, which allow everything; a host that is too
+                // busy has not said that.
                 429 | 500..=599 => return Err(format!("status {}", answer.status)),
                 300..=399 => match answer.location.as_deref().and_then(|to| robots_target(&target, to)) {
                     Some(next) => target = next,
@@ -352,7 +354,10 @@ impl Fetcher {
         let _of_host = host.permits.acquire().await.map_err(|error| Failure::Network(error.to_string()))?;
         host.check()?;
         pause(host.reserve(), tally).await;
+        // Again: the host may have refused another request meanwhile.
         host.check()?;
+        // Only now: a request that waits for its turn at one host must not take the place of one to
+        // another.
         let _of_all = self.global.acquire().await.map_err(|error| Failure::Network(error.to_string()))?;
         let agent = self.next_agent.fetch_add(1, Ordering::Relaxed) % self.options.user_agents.len();
         tally.add(|counters| counters.requests += 1);
@@ -386,8 +391,8 @@ async fn pause(wait: Duration, tally: Tally<'_>) {
     }
 }
 
-/// Where a robots.txt redirects to; another host must have a name, whose address is judged when it
-/// is connected to.
+/// Target of a robots.txt's redirect; another host must have a name, whose address is judged when
+/// it is connected to.
 fn robots_target(from: &Url, location: &str) -> Option<Url> {
     let next = from.join(location.trim()).ok().filter(|next| matches!(next.scheme(), "http" | "https"))?;
     let named = matches!(next.host(), Some(UrlHost::Domain(name)) if name.contains('.'));

@@ -10,10 +10,11 @@ use std::{
 };
 
 use chrono::Utc;
+use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Cursor, Found, StopReason};
+use super::{CrawlReport, Cursor, Found, StopReason};
 use crate::{
     domain::posting::NewPosting,
     intake::{self, Prepared, Refusal},
@@ -27,7 +28,7 @@ use crate::{
 const AT_ONCE: usize = 50;
 /// See `AT_ONCE`.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
-/// Characters of an address that a refusal shows.
+/// Characters of an address that a refusal shows. Not tuned: a few lines of a terminal.
 const QUOTED: usize = 300;
 
 /// Finds of a visit that are not stored yet.
@@ -124,6 +125,23 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let url: String = self.url.chars().take(QUOTED).collect();
         write!(formatter, "{}: {}", privacy::scrub_url(&url), self.refusal)
+    }
+}
+
+/// Refusals listed one by one. Not tuned: enough to see what is wrong with a portal file.
+const REFUSALS_LISTED: usize = 20;
+
+/// Report of a visit: the crawler's, and what the intake refused of it.
+#[derive(Debug, Serialize)]
+pub(super) struct VisitReport<'a> {
+    #[serde(flatten)]
+    crawl: &'a CrawlReport,
+    refused: Vec<String>,
+}
+
+impl<'a> VisitReport<'a> {
+    pub(super) fn new(crawl: &'a CrawlReport, refusals: &[Refused]) -> Self {
+        Self { crawl, refused: refusals.iter().take(REFUSALS_LISTED).map(Refused::to_string).collect() }
     }
 }
 

@@ -46,11 +46,11 @@ pub(super) struct ListingPage {
     pub(super) homeless: u64,
     /// Address of the next page, where the page links to it.
     pub(super) next: Option<Url>,
-    /// How many ads the portal says it has.
+    /// The number of ads that the portal says it has.
     pub(super) total: Option<u64>,
 }
 
-/// Why a page could not be read.
+/// Reason for a page that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PageError {
     /// The portal refuses us.
@@ -82,12 +82,11 @@ impl<'a> Place<'a> {
             _ => None,
         };
         let number = number.to_string();
-        let known = |name: &str| match name {
+        self.request(form, other.unwrap_or(&form.url), |name| match name {
             "query" => Some(query),
             "page" => Some(number.as_str()),
             name => self.known(name),
-        };
-        self.request(form, other.unwrap_or(&form.url), known)
+        })
     }
 
     /// The same request at another address: a link to the next page.
@@ -97,11 +96,12 @@ impl<'a> Place<'a> {
 
     /// The request for the detail of a card.
     pub(super) fn detail_request(&self, detail: &Detail, card: &Fields) -> Result<Request, String> {
-        let known = |name: &str| card.get(name).map(String::as_str).or_else(|| self.known(name));
-        self.request(&detail.request, &detail.request.url, known)
+        self.request(&detail.request, &detail.request.url, |name| {
+            card.get(name).map(String::as_str).or_else(|| self.known(name))
+        })
     }
 
-    /// What the file asks for protects the real host, not one that stands for it.
+    /// The least delay: it protects the real host, not one that stands for it.
     fn min_delay(&self) -> Duration {
         let seconds = if self.base.is_replaced() { None } else { self.portal.limits.min_delay };
         Duration::from_secs_f64(seconds.unwrap_or_default())
@@ -171,6 +171,7 @@ impl Place<'_> {
         };
         let roots = apart(html.select(selector));
         if roots.is_empty() && listing.empty.as_ref().is_none_or(|rule| scope.value(rule).is_none()) {
+            // A refusal and an error page have no ads either, and say more than a changed layout.
             self.barren(page, Some(&html))?;
             let cards = &listing.cards_text;
             return Err(PageError::Layout(format!(
@@ -314,15 +315,17 @@ impl Place<'_> {
     }
 }
 
-/// Cards inside of cards are read to this depth: each reads all that is inside of it.
+/// Cards inside of cards are read to this depth: each reads all that is inside of it. Not tuned.
 const NESTED: usize = 2;
 
 fn apart<'a>(cards: impl Iterator<Item = ElementRef<'a>>) -> Vec<Root<'a>> {
     let cards: Vec<ElementRef<'a>> = cards.collect();
     let ids: HashSet<_> = cards.iter().map(|card| card.id()).collect();
-    let outer =
-        |card: &ElementRef<'a>| card.ancestors().filter(|above| ids.contains(&above.id())).count() < NESTED;
-    cards.into_iter().filter(outer).map(Root::Element).collect()
+    cards
+        .into_iter()
+        .filter(|card| card.ancestors().filter(|above| ids.contains(&above.id())).count() < NESTED)
+        .map(Root::Element)
+        .collect()
 }
 
 /// A count as people write it, with any mark between the thousands.

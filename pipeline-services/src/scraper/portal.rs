@@ -25,7 +25,7 @@ pub(crate) use read::Problem;
 /// card.
 pub(super) const PLACEHOLDERS: [&str; 6] = ["base", "country", "page", "portal", "query", "url"];
 
-/// How the answers of a source are written.
+/// Notation of the answers of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// HTML pages.
@@ -70,7 +70,7 @@ pub(crate) enum Method {
     Post,
 }
 
-/// How an address is asked.
+/// Form of the requests to an address.
 #[derive(Debug, Clone)]
 pub(super) struct RequestForm {
     pub(super) method: Method,
@@ -87,7 +87,7 @@ pub(super) enum Cards {
     Pointers(Vec<String>),
 }
 
-/// How the next page of a listing is found.
+/// Way to the next page of a listing.
 #[derive(Debug, Clone)]
 pub(super) enum Pagination {
     None,
@@ -115,7 +115,7 @@ pub(super) struct Listing {
     pub(super) cards_text: String,
     pub(super) fields: rules::Rules,
     pub(super) pagination: Pagination,
-    /// How many ads the portal says it has.
+    /// The number of ads that the portal says it has.
     pub(super) total: Option<rules::Rule>,
     /// Yields a value on a page that rightly holds no ad.
     pub(super) empty: Option<rules::Rule>,

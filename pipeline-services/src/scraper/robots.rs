@@ -110,6 +110,7 @@ fn groups(text: &str) -> Vec<Group> {
                 group.closed = true;
                 group.crawl_delay = group.crawl_delay.max(delay(value));
             }
+            // Lines such as Sitemap end no list of agents (RFC 9309, 2.2.1).
             _ => {}
         }
     }

@@ -13,13 +13,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 use url::Url;
 
 use super::{
     Base, CrawlOptions, CrawlReport, Cursor, Fate, FetchOptions, Fetcher, Portal, Reach, StopReason, crawl,
-    gathering::{Gathering, Refused},
+    gathering::{Gathering, Refused, VisitReport},
     honest_agent, load,
     portal::Permission,
 };
@@ -43,7 +43,7 @@ const MOST_PAGES: u32 = 500;
 /// See `MOST_PAGES`.
 const MOST_ADS: u32 = 10_000;
 /// Longest time that a portal may hold up a visit; a longer wait puts the visit off, and frees its
-/// worker.
+/// worker. Not tuned.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// Keys of [`Settings`].
 pub(crate) const SETTINGS: [&str; 10] = [
@@ -147,6 +147,7 @@ impl ScraperStage {
         let from: Cursor = serde_json::from_value(task.payload.clone()).unwrap_or_default();
         let options =
             CrawlOptions { from: Some(from.clone()), ..self.options(country, known.into_iter().collect()) };
+        // Room for what is read while a page is stored.
         let (sender, receiver) = mpsc::channel(64);
         let mut gathering = Gathering::new((task, checkpoints), (name, country), accepted, from);
         let (report, gathered) =
@@ -158,19 +159,14 @@ impl ScraperStage {
             portal: name.to_owned(),
             country: country.to_owned(),
             problem: self.problem(subject, &report, &gathering.refusals),
-            summary: summary(&report, &gathering.refusals),
+            report: serde_json::to_value(VisitReport::new(&report, &gathering.refusals)).unwrap_or_default(),
         };
-        let reason = || format!("{subject}: {}", report.trouble().unwrap_or_default());
         match report.fate() {
             Fate::Done => Ok(visited),
-            Fate::Away => {
+            Fate::Away | Fate::Failed => {
+                // Written all the same: the next try goes on from the cursor.
                 checkpoints.write(task, visited, json!(gathering.cursor)).await?;
-                let after = report.come_back;
-                Err(StageError::Unavailable { dependency: Dependency::Portal, reason: reason(), after })
-            }
-            Fate::Failed => {
-                checkpoints.write(task, visited, json!(gathering.cursor)).await?;
-                Err(StageError::Fail(reason()))
+                Err(hindrance(subject, &report))
             }
         }
     }
@@ -193,6 +189,18 @@ impl ScraperStage {
             (None, None, None) => return None,
         };
         Some(Problem::of(StageName::Scrape, format!("{subject}: {text}")))
+    }
+}
+
+/// The error of a visit that did not get what there was.
+fn hindrance(subject: &str, report: &CrawlReport) -> StageError {
+    let reason = format!("{subject}: {}", report.trouble().unwrap_or_default());
+    match report.fate() {
+        Fate::Away => {
+            let (dependency, after) = (Dependency::Portal, report.come_back);
+            StageError::Unavailable { dependency, reason, after }
+        }
+        Fate::Done | Fate::Failed => StageError::Fail(reason),
     }
 }
 
@@ -274,12 +282,6 @@ fn own_addresses(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Res
         }
     }
     Ok(own)
-}
-
-fn summary(report: &CrawlReport, refusals: &[Refused]) -> Value {
-    let mut summary = serde_json::to_value(report).unwrap_or_default();
-    summary["refused"] = json!(refusals.iter().take(20).map(Refused::to_string).collect::<Vec<_>>());
-    summary
 }
 
 #[async_trait]

@@ -14,7 +14,7 @@ use unicode_normalization::UnicodeNormalization;
 static PLACEHOLDER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\{([A-Za-z_]+)(?::([a-z]*))?(?::([^{}]*))?\}").expect("a valid pattern"));
 
-/// How a value is written into a template.
+/// Way to write a value into a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filter {
     Raw,

@@ -18,18 +18,18 @@ use scraper::{Html, HtmlTreeSink};
 /// deeper is closed before the page goes on, so that its content stands higher than it is written,
 /// as in a browser.
 const DEPTH: usize = 128;
-/// Deepest nesting where nothing closes it: more than one piece can add.
+/// Deepest nesting where nothing closes it: more than one piece can add. Not tuned.
 const HOPELESS: usize = 2_000;
-/// Nodes that a page may have besides two for each byte of it.
+/// Nodes that a page may have besides two for each byte of it. Not tuned: what small pages have.
 const NODES: usize = 10_000;
-/// Most attributes of a tag.
+/// Most attributes of a tag. Not tuned: far more than any page has, and compared in no time.
 const ATTRIBUTES: usize = 2_000;
-/// The same inside of scripts, where what looks like a tag mostly is none.
+/// The same inside of scripts, where what looks like a tag mostly is none. Not tuned.
 const ATTRIBUTES_IN_SCRIPTS: usize = 20_000;
-/// Bytes between two looks at the tree, at least: without a tag it grows no deeper.
+/// Bytes between two looks at the tree, at least: without a tag it grows no deeper. Not tuned.
 const PIECE: usize = 1_024;
 
-/// Why a page is not read.
+/// Reason for not reading a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Tangled {
     /// Elements in elements in elements.
@@ -113,7 +113,6 @@ fn is_wide(text: &str) -> bool {
     let scripts = scripts(text);
     // Attributes from here to the end of the tag: between values, inside of `"` and inside of `'`.
     let [mut free, mut double, mut single] = [0_usize; 3];
-    let part = |at: usize| bytes.get(at).is_none_or(|byte| byte.is_ascii_whitespace() || *byte == b'/');
     for at in (0..bytes.len()).rev() {
         match bytes[at] {
             b'>' => free = 0,
@@ -132,11 +131,15 @@ fn is_wide(text: &str) -> bool {
                     return true;
                 }
             }
-            byte if (byte.is_ascii_whitespace() || byte == b'/') && !part(at + 1) => free += 1,
+            byte if (byte.is_ascii_whitespace() || byte == b'/') && !is_gap(bytes, at + 1) => free += 1,
             _ => {}
         }
     }
     false
+}
+
+fn is_gap(bytes: &[u8], at: usize) -> bool {
+    bytes.get(at).is_none_or(|byte| byte.is_ascii_whitespace() || *byte == b'/')
 }
 
 /// Places of what seem to be scripts, behind the `<` of their tags.

@@ -43,8 +43,8 @@ pub enum Effect {
         portal: String,
         /// Country, ISO 3166-1 alpha-2.
         country: String,
-        /// Summary of the visit, for that of the run.
-        summary: serde_json::Value,
+        /// Report of the visit, for the summary of the run.
+        report: serde_json::Value,
         /// Work left out, in one sentence.
         problem: Option<Problem>,
     },

@@ -16,7 +16,7 @@ pub(crate) struct Country {
     pub time_zone: String,
     /// ISO 4217.
     pub currency: String,
-    /// Whether postings of it are accepted.
+    /// True if postings of it are accepted.
     pub enabled: bool,
     /// Postings with a sighting there.
     pub postings: i64,

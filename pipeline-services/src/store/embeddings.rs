@@ -46,12 +46,14 @@ impl EmbeddingModel {
 /// # Errors
 /// If a statement fails.
 pub async fn activate(connection: &mut PgConnection, model: &ModelIdentity) -> sqlx::Result<EmbeddingModel> {
+    // Most plans find the model active already, and then nothing is locked.
     if let Some(known) = active(connection).await?
         && known.is(model)
     {
         return Ok(known);
     }
     let ModelIdentity { name, revision, prompt, dimensions } = model;
+    // Set to what it is, since `do nothing` would return no row.
     let model_id = sqlx::query_scalar!(
         "insert into embedding_model (name, revision, prompt, dimensions) values ($1, $2, $3, $4)
          on conflict (name, revision, prompt) do update set name = excluded.name returning model_id",
@@ -62,6 +64,7 @@ pub async fn activate(connection: &mut PgConnection, model: &ModelIdentity) -> s
     )
     .fetch_one(&mut *connection)
     .await?;
+    // The other one first: a unique index allows one active model at any time.
     sqlx::query!("update embedding_model set active = false where active and model_id <> $1", model_id)
         .execute(&mut *connection)
         .await?;
@@ -120,6 +123,7 @@ pub(crate) async fn coverage(
     connection: &mut PgConnection,
     model_id: Option<i16>,
 ) -> sqlx::Result<(Vec<i64>, i64)> {
+    // Ordered by bytes, which no locale changes: the batches of two runs are alike.
     let rows = sqlx::query!(
         r#"select s.skill_id, exists (select from skill_embedding e
                where e.skill_id = s.skill_id and e.model_id = $1) as "done!"

@@ -37,7 +37,7 @@ pub(crate) struct Ad {
     pub skill_type: String,
     /// Confidence of the mention, or of the conclusion.
     pub confidence: f64,
-    /// Why an implicit skill is one.
+    /// Reason for which a skill is implicit.
     pub reason: Option<String>,
     /// Field of the mention.
     pub field: Option<String>,
@@ -65,6 +65,7 @@ pub(crate) async fn ads(
     (kind, after): (&str, Uuid),
     limit: i64,
 ) -> sqlx::Result<Vec<Ad>> {
+    // "explicit" sorts before "implicit", so the two parts need no further column.
     sqlx::query_as!(
         Ad,
         r#"select e.job_id, r.title, r.company, s.portal, s.country, s.url, s.posted_date, e.skill_type,

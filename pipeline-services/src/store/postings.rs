@@ -31,13 +31,14 @@ pub(crate) struct Storable<'a> {
     pub external_id: &'a str,
     /// SHA-256 of the folded text, hexadecimal.
     pub content_hash: &'a str,
-    /// When it was seen; the time of its import where nobody knows.
+    /// Time at which it was seen; that of its import where nobody knows.
     pub seen_at: DateTime<Utc>,
-    /// When it was collected, where that is known.
+    /// Time of its collection, where that is known.
     pub collected_at: Option<DateTime<Utc>>,
 }
 
-/// First key of the advisory locks of [`reserve`]; the second is the group of texts.
+/// First key of the advisory locks of [`reserve`], "obse" in ASCII, so that no other program's
+/// locks are met; the second is the group of texts.
 const INTAKE_LOCK: i32 = 0x6f62_7365;
 
 /// Makes portals known and keeps other batches with texts of these hashes waiting until the
@@ -58,11 +59,9 @@ pub(crate) async fn reserve(
     )
     .execute(&mut *connection)
     .await?;
-    // 64 groups by the first digits: a transaction holds few locks, and batches of few texts seldom
-    // meet.
-    let group = |hash: &&str| i32::from_str_radix(hash.get(..2).unwrap_or_default(), 16).unwrap_or(0) / 4;
     // Sorted, so that two batches take the locks they share in the same order.
-    let groups: Vec<i32> = hashes.iter().map(group).collect::<BTreeSet<_>>().into_iter().collect();
+    let groups: Vec<i32> =
+        hashes.iter().map(|hash| group(hash)).collect::<BTreeSet<_>>().into_iter().collect();
     sqlx::query!(
         r#"select pg_advisory_xact_lock($1, item) as "locked" from unnest($2::int[]) as item"#,
         INTAKE_LOCK,
@@ -71,6 +70,12 @@ pub(crate) async fn reserve(
     .fetch_all(connection)
     .await?;
     Ok(())
+}
+
+/// Group of a text, one of 64 by the first digits of its hash: a transaction holds few locks, and
+/// batches of few texts seldom meet. Not tuned.
+fn group(hash: &str) -> i32 {
+    i32::from_str_radix(hash.get(..2).unwrap_or_default(), 16).unwrap_or(0) / 4
 }
 
 /// Stores an advertisement of a known portal once, with every sighting of it.
@@ -83,7 +88,9 @@ pub(crate) async fn reserve(
 /// If a statement fails; then nothing is stored.
 pub(crate) async fn store(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Stored> {
     let mut transaction = connection.begin().await?;
+    // Identities grow with time, so that the order of the ids is that of the first storing.
     let candidate = Uuid::now_v7();
+    // Inserted without a look before it: another process may store the same text in between.
     let inserted = sqlx::query_scalar!(
         "insert into posting (job_id, content_hash, country, previous_job_id, first_seen, last_seen)
          values ($1, $2, $3,
@@ -144,6 +151,7 @@ async fn insert_payload(
 }
 
 async fn touch(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Uuid> {
+    // Files are imported in any order of time, so neither end may simply be overwritten.
     let job_id = sqlx::query_scalar!(
         "update posting set last_seen = greatest(last_seen, $2), first_seen = least(first_seen, $2)
          where content_hash = $1 returning job_id",
@@ -214,7 +222,7 @@ pub(crate) async fn external_ids(
     .await
 }
 
-/// Which of these texts are stored, by their hashes.
+/// Those of these texts that are stored, by their hashes.
 ///
 /// # Errors
 /// If the statement fails.

@@ -75,6 +75,7 @@ pub(crate) async fn list(
     after: Option<Uuid>,
     limit: i64,
 ) -> sqlx::Result<Vec<Report>> {
+    // By time and id: reports of one moment would be left out or listed twice by their time alone.
     let rows = sqlx::query!(
         "select report_id, run_id, directory from report
          where ($1::uuid is null or run_id = $1)

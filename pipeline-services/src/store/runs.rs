@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Page, text};
-use crate::domain::run::{Problem, RunState, StageName, facts::RunFacts};
+use crate::domain::run::{Problem, RunState, StageName, StageState, facts::RunFacts};
 
 mod coverage;
 mod progress;
@@ -45,9 +45,9 @@ pub struct Run {
     pub state: RunState,
     /// Its options.
     pub options: RunOptions,
-    /// Why it failed or is partial; while it goes on, also what it waits for.
+    /// Reasons for which it failed or is partial; while it goes on, also what it waits for.
     pub problems: Vec<Problem>,
-    /// What each stage worked with and found, as it is stored; see `Run::facts`.
+    /// Facts about each stage as they are stored; see `Run::facts`.
     pub summary: Value,
     /// Start.
     pub created_at: DateTime<Utc>,
@@ -214,6 +214,7 @@ pub(crate) async fn add_problem(
     run_id: Uuid,
     problem: &Problem,
 ) -> sqlx::Result<()> {
+    // Once, since an effect may be applied again, and several workers find the same.
     sqlx::query!(
         "update run set problems = array_append(problems, $2) where run_id = $1 and not $2 = any (problems)",
         run_id,
@@ -248,6 +249,8 @@ pub(crate) async fn merge_summary(
     run_id: Uuid,
     patch: &Value,
 ) -> sqlx::Result<()> {
+    // Merged by the database: workers of several processes add theirs at the same time, and none
+    // may overwrite what it has not read.
     sqlx::query!("update run set summary = summary || $2 where run_id = $1", run_id, patch)
         .execute(connection)
         .await?;
@@ -274,6 +277,7 @@ pub(crate) async fn end(connection: &mut PgConnection, run_id: Uuid, state: RunS
 /// # Errors
 /// If a statement fails.
 pub async fn cancel(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<()> {
+    // First: from here on no task is created for the run.
     end(&mut *connection, run_id, RunState::Cancelled).await?;
     sqlx::query!(
         "update task set state = 'cancelled', fence = fence + 1, lease_until = null, finished_at = now()
@@ -329,17 +333,7 @@ pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bo
     )
     .execute(&mut *connection)
     .await?;
-    // What is done again may go better; what is not stays told.
-    sqlx::query!(
-        "update run set problems = array(select problem from unnest(problems) with ordinality as told (problem, place)
-             where not exists (select from run_stage s where s.run_id = $1
-                 and s.state in ('waiting', 'running') and starts_with(problem, s.stage))
-             order by place)
-         where run_id = $1",
-        run_id
-    )
-    .execute(&mut *connection)
-    .await?;
+    forget_problems(connection, run_id).await?;
     sqlx::query!(
         "select pg_notify($2, stage) from run_stage where run_id = $1",
         run_id,
@@ -348,6 +342,25 @@ pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bo
     .fetch_all(connection)
     .await?;
     Ok(tasks.rows_affected())
+}
+
+/// Takes back the problems of the stages that are open: what is done again may go better; what is
+/// not stays told.
+async fn forget_problems(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<()> {
+    // Locked until they are written again, so that none that is added meanwhile is lost.
+    let told = sqlx::query_scalar!("select problems from run where run_id = $1 for update", run_id)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(told) = told else { return Ok(()) };
+    let stages = progress(&mut *connection, run_id).await?;
+    let open: Vec<StageName> = stages
+        .iter()
+        .filter(|stage| matches!(stage.state, StageState::Waiting | StageState::Running))
+        .map(|stage| stage.stage)
+        .collect();
+    let kept = Problem::without(told, &open);
+    sqlx::query!("update run set problems = $2 where run_id = $1", run_id, &kept).execute(connection).await?;
+    Ok(())
 }
 
 /// Number of runs that are not over.

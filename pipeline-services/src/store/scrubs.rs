@@ -28,6 +28,7 @@ pub(crate) async fn page(
     after: Option<Uuid>,
     size: i64,
 ) -> sqlx::Result<Vec<Posting>> {
+    // Locked, so that no stage finishes a posting whose text is about to change.
     sqlx::query_as!(
         Posting,
         r#"select r.job_id, r.portal, r.country, r.url, r.title, r.company, r.location, r.description,
@@ -111,6 +112,7 @@ pub(crate) async fn rewrite(
         .execute(&mut *connection)
         .await?;
     if texts_changed {
+        // Before the mentions: the database would set their places in these rows to null first.
         sqlx::query!("delete from enhanced_skills where job_id = $1", job_id)
             .execute(&mut *connection)
             .await?;
@@ -132,6 +134,8 @@ pub(crate) async fn join(
     vanishing: Uuid,
     surviving: Uuid,
 ) -> sqlx::Result<()> {
+    // Every part of a statement sees the rows as they were before it, so the visits can be read
+    // although the sightings go.
     sqlx::query!(
         "with kept as (
              select s.portal, s.country, s.external_id, v.visit_id from sighting s

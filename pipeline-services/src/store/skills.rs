@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::domain::skill::{EnhancedSkill, Makers, Mention};
 
-/// Namespace of the ids of derived rows: the same row gets the same id on every run.
+/// Namespace of the ids of derived rows: the same row gets the same id on every run. Its bytes
+/// spell "observatory rows", but for the bits of version and variant.
 const ROW_NAMESPACE: Uuid = Uuid::from_u128(0x6f62_7365_7276_4174_8f72_7920_726f_7773);
 
 /// Record of a stage that finished a posting.
@@ -63,6 +64,7 @@ async fn mark(
     )
     .execute(&mut *connection)
     .await?;
+    // A posting that a later version can read is no longer set aside.
     sqlx::query!("delete from quarantine where job_id = $1 and stage = $2", finished.job_id, stage)
         .execute(connection)
         .await?;
@@ -171,6 +173,7 @@ pub(crate) async fn replace_enhanced(
     let Enhanced { skills, makers, .. } = *enhanced;
     let made_by: Vec<String> = skills.iter().map(|skill| makers.name(skill.maker)).collect();
     let job_id = finished.job_id;
+    // The later of two runs waits here, as in `replace_extracted`.
     sqlx::query!("select job_id from posting where job_id = $1 for update", job_id)
         .fetch_optional(&mut *connection)
         .await?;
@@ -228,6 +231,8 @@ async fn register(connection: &mut PgConnection, skills: &[EnhancedSkill]) -> sq
     let labels: Vec<String> = distinct.iter().map(|skill| skill.normalized_skill.clone()).collect();
     let kinds: Vec<String> = distinct.iter().map(|skill| skill.kind.name().to_owned()).collect();
     let categories: Vec<String> = distinct.iter().map(|skill| skill.category.clone()).collect();
+    // Looked for before the insertion: a conflict would use up a number of the sequence for each
+    // known skill of each posting.
     sqlx::query!(
         "insert into skill (label, kind, category)
          select label, kind, category from unnest($1::text[], $2::text[], $3::text[])

@@ -23,8 +23,7 @@ pub struct Task {
     pub run_id: Uuid,
     /// Kind of the work.
     pub kind: MessageKind,
-    /// What it is about, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run
-    /// id.
+    /// Its subject, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run id.
     pub subject: String,
     /// Arguments of the message.
     pub payload: Value,
@@ -115,6 +114,8 @@ pub async fn create(
     tasks: &[NewTask],
     max_retries: i32,
 ) -> sqlx::Result<u64> {
+    // Arrays instead of a list of rows: one prepared statement serves any number of tasks, and
+    // PostgreSQL takes 65,535 parameters at most.
     let stages: Vec<String> = tasks.iter().map(|task| task.stage.name().to_owned()).collect();
     let targets: Vec<String> = tasks.iter().map(|task| task.stage.service().to_owned()).collect();
     let subjects: Vec<String> = tasks.iter().map(|task| task.subject.to_string()).collect();
@@ -151,6 +152,8 @@ pub(crate) async fn create_plan(
     stage: StageName,
     max_retries: i32,
 ) -> sqlx::Result<()> {
+    // With priority: a plan takes moments, and the workers of its run wait for it. One that runs
+    // already is planned again, and its worker finds another fence.
     sqlx::query!(
         "insert into task (message_type, source_module, target_module, run_id, stage, subject, max_retries,
              priority)
@@ -397,6 +400,7 @@ pub async fn release(connection: &mut PgConnection, worker: Uuid) -> sqlx::Resul
 /// # Errors
 /// If the statement fails.
 pub async fn reap(connection: &mut PgConnection) -> sqlx::Result<u64> {
+    // Locked rows are skipped: a task whose worker is just ending it is not lost.
     let reaped = sqlx::query!(
         "update task set
              state = case when losses + 1 < $1 then 'ready' else 'failed' end,

@@ -15,7 +15,7 @@ pub(crate) struct TaxonomySummary {
     pub name: String,
     /// Version as published.
     pub version: String,
-    /// Whether extraction links to it.
+    /// True if extraction links to it.
     pub active: bool,
     /// Skill concepts.
     pub skills: i64,
@@ -27,7 +27,8 @@ pub(crate) struct TaxonomySummary {
     pub relations: i64,
 }
 
-/// Rows sent in one statement.
+/// Rows sent in one statement. Not tuned: ESCO has some 17,000 concepts, and a statement of some
+/// megabytes is no burden.
 const CHUNK: usize = 5_000;
 
 /// Stores a taxonomy in place of one with the same name and version. Run it inside a transaction.
@@ -95,6 +96,7 @@ async fn insert_labels(
     let languages: Vec<String> = labels.iter().map(|(_, label)| label.language.clone()).collect();
     let texts: Vec<String> = labels.iter().map(|(_, label)| label.text.clone()).collect();
     let preferred: Vec<bool> = labels.iter().map(|(_, label)| label.preferred).collect();
+    // Files list some labels both as preferred and as alternative ones; they are preferred.
     sqlx::query!(
         "insert into concept_label (taxonomy_id, uri, language, label, preferred)
          select $1, uri, language, label, bool_or(preferred)
@@ -147,6 +149,7 @@ pub(crate) async fn activate(connection: &mut PgConnection, name: &str, version:
     .fetch_optional(&mut *connection)
     .await?;
     let Some(taxonomy_id) = found else { return Ok(false) };
+    // The other one first: a unique index allows one active taxonomy at any time.
     sqlx::query!("update taxonomy set active = false where active and taxonomy_id <> $1", taxonomy_id)
         .execute(&mut *connection)
         .await?;
@@ -212,6 +215,8 @@ async fn read_concepts(
     taxonomy_id: i32,
     uri: Option<&str>,
 ) -> sqlx::Result<Vec<Concept>> {
+    // Ordered by bytes: by a locale's order, the same taxonomy would be indexed in another order
+    // elsewhere.
     let rows = sqlx::query!(
         r#"select c.uri, c.kind, c.class, l.language as "language?", l.label as "label?",
                l.preferred as "preferred?"

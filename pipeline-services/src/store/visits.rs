@@ -17,7 +17,7 @@ pub struct VisitProgress {
     pub query: String,
     /// Listing pages read since the worker began or took over.
     pub pages: u32,
-    /// Why it ended; none while it goes on.
+    /// Reason of its end; none while it goes on.
     pub stop: Option<&'static str>,
 }
 
@@ -31,6 +31,8 @@ pub(crate) async fn progress(
     run_id: Uuid,
     visit: &VisitProgress,
 ) -> sqlx::Result<i64> {
+    // The row of the portal must be there before the visit refers to it, and in the order of locks
+    // that everybody keeps.
     super::postings::reserve(&mut *connection, std::slice::from_ref(&visit.portal), &[]).await?;
     let visit_id = sqlx::query_scalar!(
         "insert into visit (run_id, portal, country, query, pages) values ($1, $2, $3, $4, $5)
@@ -141,6 +143,7 @@ pub(crate) async fn saw_again(
     (portal, country): (&str, &str),
     external_ids: &[String],
 ) -> sqlx::Result<()> {
+    // Of the sightings of an id the latest is meant: earlier ones are of texts that it replaced.
     sqlx::query!(
         "with met as (
              select distinct on (s.external_id) s.sighting_id, s.job_id from sighting s

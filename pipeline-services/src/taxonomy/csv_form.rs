@@ -30,37 +30,51 @@ pub(crate) fn read(source: &Source) -> Result<Loaded, TaxonomyError> {
         return Err(table.error(1, problem));
     }
     let columns = columns.map(Option::unwrap_or_default);
-    while let Some(row) = table.read_row()? {
-        let cell = |index: usize| row.get(columns[index]).unwrap_or_default().trim().to_owned();
-        for (index, name) in [(0, "uri"), (3, "language"), (4, "label")] {
-            if cell(index).is_empty() {
-                return Err(table.error(table.line(), format!("`{name}` is empty")));
-            }
-        }
-        let kind = match cell(1).as_str() {
-            "skill" => ConceptKind::Skill,
-            "occupation" => ConceptKind::Occupation,
-            other => {
-                return Err(table.error(table.line(), format!("kind `{other}` is not skill or occupation")));
-            }
-        };
-        let preferred = match cell(5).as_str() {
-            "true" | "1" | "yes" => true,
-            "false" | "0" | "no" | "" => false,
-            other => {
-                return Err(table.error(table.line(), format!("preferred `{other}` is not true or false")));
-            }
-        };
-        let index = *known.entry(cell(0)).or_insert(loaded.concepts.len());
+    while let Some(record) = table.read_row()? {
+        let row = Row::read(columns.map(|column| record.get(column).unwrap_or_default().trim()))
+            .map_err(|problem| table.error(table.line(), problem))?;
+        let index = *known.entry(row.uri.to_owned()).or_insert(loaded.concepts.len());
         if index == loaded.concepts.len() {
-            loaded.concepts.push(Concept { uri: cell(0), kind, class: cell(2), labels: Vec::new() });
+            let (uri, class) = (row.uri.to_owned(), row.class.to_owned());
+            loaded.concepts.push(Concept { uri, kind: row.kind, class, labels: Vec::new() });
         }
-        loaded.concepts[index].labels.push(Label { language: cell(3), text: cell(4), preferred });
+        loaded.concepts[index].labels.push(row.label);
     }
     if loaded.concepts.is_empty() {
         return Err(TaxonomyError::Empty { searched: source.shown.clone(), expected: "one label a row" });
     }
     Ok(loaded)
+}
+
+/// A row of the file.
+struct Row<'a> {
+    uri: &'a str,
+    kind: ConceptKind,
+    class: &'a str,
+    label: Label,
+}
+
+impl<'a> Row<'a> {
+    /// Reads the cells of a row in the order of [`COLUMNS`]; the error says what is wrong with it.
+    fn read([uri, kind, class, language, label, preferred]: [&'a str; 6]) -> Result<Self, String> {
+        for (cell, name) in [(uri, "uri"), (language, "language"), (label, "label")] {
+            if cell.is_empty() {
+                return Err(format!("`{name}` is empty"));
+            }
+        }
+        let kind = match kind {
+            "skill" => ConceptKind::Skill,
+            "occupation" => ConceptKind::Occupation,
+            other => return Err(format!("kind `{other}` is not skill or occupation")),
+        };
+        let preferred = match preferred {
+            "true" | "1" | "yes" => true,
+            "false" | "0" | "no" | "" => false,
+            other => return Err(format!("preferred `{other}` is not true or false")),
+        };
+        let label = Label { language: language.to_owned(), text: label.to_owned(), preferred };
+        Ok(Self { uri, kind, class, label })
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ impl Entry {
         match &self.link {
             // Another taxonomy than the one it was chosen in may know the entry by its label.
             Link::Concept(uri) => {
-                let lacks_it = |taxonomy: &&Taxonomy| taxonomy.concept(uri).is_none();
-                let own = taxonomy.filter(lacks_it).and_then(|taxonomy| taxonomy.named(&self.label));
+                let other = taxonomy.filter(|taxonomy| taxonomy.concept(uri).is_none());
+                let own = other.and_then(|taxonomy| taxonomy.named(&self.label));
                 Some(own.map_or_else(|| uri.clone(), |concept| concept.uri.clone()))
             }
             Link::Nothing => None,

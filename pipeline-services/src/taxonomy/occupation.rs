@@ -16,15 +16,18 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Below this score a title stays without an occupation.
+/// Below this score a title stays without an occupation. A choice, as are the next: no trial of
+/// other values is on record.
 const SURE: f32 = 0.64;
 /// The best must be better than the second occupation by this much, unless it is exact.
 const MARGIN: f32 = 0.03;
-/// The score of a title that begins with a name and goes on.
+/// The score of a title that begins with a name and goes on. A choice: under 1, which is for exact
+/// names.
 const EXTENDED: f32 = 0.9;
-/// What a label keeps of its score in a title that begins with another word.
+/// Share of its score that a label keeps in a title that begins with another word.
 const OTHER_HEAD: f32 = 0.8;
-/// What an alternative label keeps, so that it loses to a preferred one that fits as well.
+/// Share that an alternative label keeps, so that it loses to a preferred one that fits equally
+/// well; any number a little under 1 would do.
 const ALTERNATIVE: f32 = 0.999;
 
 /// Stems of ranks: alone, inside a longer title, they name no occupation.
@@ -89,7 +92,7 @@ pub(super) struct Meaning {
     pub(super) english: bool,
 }
 
-/// How firmly a label belongs to its occupation, the firmest first.
+/// Strength of the tie between a label and its occupation, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Preferred,
@@ -196,6 +199,7 @@ impl Index {
         for (index, common) in shared {
             let name = &self.names[index as usize];
             let rank = name.rank && words.len() > 1;
+            // A little less than all, since the sums are of rounded numbers.
             if within && (rank || common < name.weight * 0.999) {
                 continue;
             }
@@ -206,6 +210,7 @@ impl Index {
             *entry = entry.max(score);
         }
         let mut ranked: Vec<(u32, f32)> = best.into_iter().collect();
+        // Equal scores in the order of the ids: the map has another order each time.
         ranked.sort_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
         ranked.truncate(top);
         ranked
@@ -249,7 +254,7 @@ impl Index {
         (score >= SURE && score - second >= MARGIN).then_some((id, score.min(EXTENDED)))
     }
 
-    /// What a label stands for: a preferred one before an alternative one, and nothing where
+    /// Meaning of a label: that of a preferred one before an alternative one, and nothing where
     /// several occupations have an equal claim.
     fn meaning(&self, key: &str) -> Option<Meaning> {
         let owners = self.owners.get(key)?;
@@ -267,7 +272,7 @@ impl Index {
     }
 }
 
-/// What the names say of a segment.
+/// Answer of the names about a segment.
 enum Verdict {
     Is(u32, f32),
     /// It is known to name no occupation.

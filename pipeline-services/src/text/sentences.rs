@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-/// Words before a full stop that end no sentence.
+/// Words before a full stop that end no sentence: titles, legal forms and short forms of
+/// advertisements. Longer ones cost nothing but a sentence that goes on.
 const ABBREVIATIONS: [&str; 28] = [
     "lic", "ing", "sr", "sra", "srta", "dr", "dra", "arq", "cra", "cr", "etc", "ej", "aprox", "av", "avda",
     "nro", "no", "art", "tel", "cel", "depto", "adm", "mr", "mrs", "inc", "ltd", "vs", "gral",
@@ -53,6 +54,7 @@ impl<'t> Sentences<'t> {
         let (start, end) = ((start as usize).min(last), (end as usize).min(last));
         let (from, to) = (self.bytes[start], self.bytes[end.max(start)]);
         let first = self.ranges.partition_point(|sentence| sentence.end <= from);
+        // An empty span counts as its first byte, so that it lies in a sentence.
         let behind = self.ranges.partition_point(|sentence| sentence.start < to.max(from + 1));
         let Some([first, .., last] | [first @ last]) = self.ranges.get(first..behind) else {
             return start as u32..end.max(start) as u32;
@@ -137,6 +139,7 @@ fn after_abbreviation(chars: &[(usize, char)], dot: usize) -> bool {
         .flat_map(char::to_lowercase)
         .collect();
     let word: String = word.chars().rev().collect();
+    // A single letter is an initial, or part of "S.A.".
     ABBREVIATIONS.contains(&word.as_str()) || word.chars().count() == 1
 }
 

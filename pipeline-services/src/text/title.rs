@@ -66,10 +66,13 @@ pub(crate) fn leads(stem: &str) -> bool {
 
 /// A word without number and gender.
 pub(crate) fn stem(word: &str) -> &str {
-    // Under four letters endings carry meaning ("ios", "spa"); "jefe" and "jefa" are to meet.
-    let shorter = |word: &'_ str| word.len() >= 4;
-    let word = if shorter(word) { word.strip_suffix('s').unwrap_or(word) } else { word };
-    if shorter(word) { word.strip_suffix(['a', 'o', 'e']).unwrap_or(word) } else { word }
+    let word = if has_endings(word) { word.strip_suffix('s').unwrap_or(word) } else { word };
+    if has_endings(word) { word.strip_suffix(['a', 'o', 'e']).unwrap_or(word) } else { word }
+}
+
+/// Under four letters endings carry meaning ("ios", "spa"); "jefe" and "jefa" are to meet.
+fn has_endings(word: &str) -> bool {
+    word.len() >= 4
 }
 
 /// `Contador(a)`, `Vendedor /a` and `operari@s` without their second ending.
@@ -156,7 +159,7 @@ fn is_noise(word: &str) -> bool {
     word.len() == 1 || digits >= 3 || digits == word.len() || listed(NOISE, word)
 }
 
-/// What follows "se busca" or "empresa requiere", or what stands before it if nothing follows.
+/// Words behind "se busca" or "empresa requiere", or before it if nothing follows.
 fn hired(tokens: &Tokens<'_>, first: usize, end: usize) -> Vec<Word> {
     let Some(verb) = (first..end).rfind(|index| listed(HIRING, tokens.folded(*index))) else {
         return segment(tokens, first, end);

@@ -4,7 +4,8 @@
 
 use super::fold::push_folded;
 
-/// Endings that belong to a product name after a dot (`node.js`, `asp.net`), lower case.
+/// Endings that belong to a product name after a dot (`node.js`, `asp.net`), lower case. Few on
+/// purpose: with each, a full stop without a blank behind it joins two sentences.
 const DOTTED_ENDINGS: [&str; 4] = ["js", "net", "io", "ai"];
 
 /// One word and where it stands.
@@ -99,6 +100,7 @@ impl<'text> Tokens<'text> {
         for to in seams.iter().copied().chain([surface.len()]) {
             let part = &surface[from..to];
             let to_char = from_char + part.chars().count() as u32;
+            // The parts are folded again and appended; what the whole word had stays behind unread.
             let folded_start = self.folded.len();
             part.chars().for_each(|character| push_folded(character, &mut self.folded));
             items.push(Token {
@@ -225,6 +227,7 @@ fn at_is(chars: &[(usize, char)], index: usize, test: impl Fn(char) -> bool) -> 
 fn starts_word(chars: &[(usize, char)], at: usize) -> bool {
     let character = chars[at].1;
     if character == '.' {
+        // Of all endings only .NET is a name by itself.
         let free = at == 0 || !is_word(chars[at - 1].1);
         return free && ending_after_dot(chars, at) == Some("net");
     }

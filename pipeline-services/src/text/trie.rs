@@ -9,7 +9,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::tokens::Tokens;
 
-/// How much a phrase may vary in the text.
+/// Degree to which a phrase may vary in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Inflection {
     /// The words as they are: names of products.
@@ -42,6 +42,7 @@ pub(crate) struct Trie {
     links: Vec<(u32, u32)>,
 }
 
+/// First node, and the word that stands for a break; both are given out by nobody else.
 const ROOT: u32 = 0;
 const BREAK: u32 = 0;
 
@@ -108,6 +109,7 @@ impl Trie {
             (0..tokens.len()).map(|index| self.ids(tokens.folded(index))).collect();
         let mut found = Vec::new();
         let (mut states, mut next) = (Vec::new(), Vec::new());
+        // From every word: phrases may begin inside of others.
         for first in 0..ids.len() {
             states.clear();
             states.push(ROOT);
@@ -117,6 +119,8 @@ impl Trie {
                     std::mem::swap(&mut states, &mut next);
                 }
                 self.advance(&states, word_ids, &mut next);
+                // Every payload of a place, since several entries may share a form; the caller
+                // chooses.
                 std::mem::swap(&mut states, &mut next);
                 if states.is_empty() {
                     break;

@@ -36,6 +36,8 @@ impl Announcements {
                 () = self.hear(pool) => {}
                 () = stop.cancelled() => return,
             }
+            // Also after a connection that failed at once: a database that refuses must not be
+            // asked in a loop.
             tokio::select! {
                 () = tokio::time::sleep(POLL) => {}
                 () = stop.cancelled() => return,

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
     domain::run::{
         Problem, StageName, StageState,
-        facts::{ReportFacts, RunFacts},
+        facts::{ReportFacts, RunFacts, VisitFacts},
     },
     intake::{self, Prepared},
     stage::{Effect, Plan},
@@ -44,13 +44,8 @@ pub(super) async fn apply(
             let place = (visit.portal.as_str(), visit.country.as_str());
             visits::saw_again(connection, visit_id, place, seen_again).await
         }
-        Effect::Visited { portal, country, summary, problem } => {
-            // Counted from the rows, not in memory: another worker may have made the first half of
-            // the visit.
-            let (new, folded) = visits::stored(connection, task.run_id, portal, country).await?;
-            let visit = json!({ "new": new, "folded": folded, "crawl": summary });
-            let key = format!("scrape {portal}/{country}");
-            runs::merge_summary(connection, task.run_id, &json!({ key: visit })).await?;
+        Effect::Visited { portal, country, report, problem } => {
+            visited(connection, task.run_id, (portal, country), report).await?;
             match problem {
                 Some(problem) => runs::add_problem(connection, task.run_id, problem).await,
                 None => Ok(()),
@@ -114,6 +109,20 @@ async fn gathered(
     let place = (visit.portal.as_str(), visit.country.as_str());
     visits::saw(connection, visit_id, place, &stored).await?;
     Ok(visit_id)
+}
+
+/// Adds the facts about a visit to the summary of its run.
+async fn visited(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    (portal, country): (&str, &str),
+    report: &Value,
+) -> SqlResult<()> {
+    // Counted from the rows, not in memory: another worker may have made the first half of the
+    // visit.
+    let (new, folded) = visits::stored(connection, run_id, portal, country).await?;
+    let facts = VisitFacts { new, folded, crawl: report };
+    runs::merge_summary(connection, run_id, &facts.patch(portal, country)).await
 }
 
 async fn planned(

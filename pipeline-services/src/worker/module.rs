@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ModuleConfig {
-    /// Whether the module takes work.
+    /// True if the module takes work.
     pub enabled: bool,
     /// Tasks claimed at once.
     pub batch_size: u32,

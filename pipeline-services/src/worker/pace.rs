@@ -43,6 +43,7 @@ impl Default for Timing {
 impl Timing {
     /// Delay before try number `tries`, without jitter.
     pub(super) fn delay(&self, tries: u32) -> Duration {
+        // Bounded, since a shift by 32 bits or more overflows.
         self.backoff.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(self.longest_backoff)
     }
 }
@@ -50,6 +51,7 @@ impl Timing {
 /// Between half of `delay` and all of it, so that tasks that failed together do not return
 /// together.
 pub(super) fn jittered(delay: Duration) -> Duration {
+    // A version 4 UUID is random in its last 62 bits, so no generator is needed.
     let random = Uuid::new_v4().as_u128() as u32;
     delay / 2 + (delay / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

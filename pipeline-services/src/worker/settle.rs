@@ -12,8 +12,8 @@ use crate::{
     telemetry::chain,
 };
 
-/// Tries of a transaction that fails for a passing reason: after 0.1, 0.2 and 0.3 s a deadlock is
-/// over, and a longer outage is left to the circuit.
+/// Tries of a transaction that fails for a passing reason. Not tuned: after 0.1, 0.2 and 0.3 s a
+/// deadlock is over, and a longer outage is left to the circuit.
 const COMMIT_TRIES: u32 = 4;
 
 /// The verdict on a task.
@@ -26,7 +26,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Why the task is not done.
+    /// Reason for which the task is not done.
     pub(super) fn reason(&self) -> Option<String> {
         match self {
             Self::Settle(outcome) => outcome.as_ref().err().map(StageError::to_string),
@@ -87,6 +87,7 @@ impl Worker {
             Err(CommitError::Statement(error)) => {
                 let (task, _) = &batch[0];
                 let mut connection = self.pool.acquire().await?;
+                // Also refused by its fence if another worker has it; then it is that one's to end.
                 tasks::fail(&mut connection, task, &chain(&error)).await?;
                 report.failed += 1;
             }

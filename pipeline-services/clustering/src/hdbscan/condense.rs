@@ -30,6 +30,8 @@ pub(super) fn cluster(
 
 /// The share of the cluster's highest density at which a point still belonged to it.
 fn membership(density: f64, highest: f64) -> f64 {
+    // The comparison comes first: copies make the highest density infinite, and infinity over
+    // itself is NaN.
     if highest == 0.0 || density >= highest { 1.0 } else { density / highest }
 }
 
@@ -56,6 +58,8 @@ impl Hierarchy {
         // The hierarchy's node that stands for each set, by the set's root.
         let mut node: Vec<u32> = (0..rows as u32).collect();
         for equal in edges.chunk_by(|x, y| x.squared == y.squared) {
+            // The parts are noted before any edge of this length joins them: afterwards they could
+            // not be told apart.
             let mut touched: Vec<u32> =
                 equal.iter().flat_map(|edge| [edge.one, edge.other]).map(|row| sets.root(row)).collect();
             touched.sort_unstable();
@@ -119,16 +123,17 @@ impl Condensed {
             let Some(merge) = hierarchy.merge_of(node) else { continue };
             let density = 1.0 / merge.squared.sqrt();
             let children = &hierarchy.children[merge.children.clone()];
-            let large = |child: &&u32| hierarchy.size(**child) >= min_cluster_size;
-            let splits = children.iter().filter(large).count() > 1;
+            let splits =
+                children.iter().filter(|child| hierarchy.size(**child) >= min_cluster_size).count() > 1;
             if splits {
                 condensed.clusters[cluster as usize].split = Some(density);
             }
             for child in children {
-                if !large(&child) {
+                let size = hierarchy.size(*child);
+                if size < min_cluster_size {
+                    // Its points leave here; what they split into below is too small to count.
                     condensed.drop_points(hierarchy, *child, (cluster, density));
                 } else if splits {
-                    let size = hierarchy.size(*child);
                     open.push((*child, condensed.clusters.len() as u32));
                     condensed.clusters.push(Cluster { parent: cluster, size, birth: density, split: None });
                 } else {

@@ -44,6 +44,7 @@ pub(super) fn minimum_spanning_tree(
 
 /// Squared distance of every row to its `rank`-th nearest, itself being the first.
 fn squared_core_distances(points: Matrix<'_>, rank: usize) -> Result<Vec<f64>, ClusteringError> {
+    // Prim's steps follow one another; only the core distances can be spread over threads.
     let workers = parallel::workers(0)?;
     let mut cores = vec![0.0; points.rows()];
     let parts = parallel::split_rows(&mut cores, 1, 1, workers);

@@ -12,6 +12,7 @@ pub(super) struct Edge {
     pub(super) other: u32,
 }
 
+/// Stands for no row: [`Matrix`](crate::Matrix) has fewer than that.
 const NONE: u32 = u32::MAX;
 
 /// The `rows - 1` edges of a minimum spanning tree, in no particular order. With equal weights
@@ -26,8 +27,10 @@ pub(super) fn minimum_spanning_tree<const D: usize>(tree: &Tree<D>, core_rank: u
         for at in 0..rows {
             search.shortest_way_out(at);
         }
+        // Joined only now: while the points search, the components must stand still.
         for component in 0..rows {
             let way = std::mem::replace(&mut search.ways_out[component], NO_WAY);
+            // Two components may have chosen the same edge, or of equal edges a ring.
             if way.other != NONE && search.sets.join(way.one, way.other) {
                 let (one, other) = (tree.rows[way.one as usize], tree.rows[way.other as usize]);
                 edges.push(Edge { squared: way.squared, one, other });
@@ -37,9 +40,10 @@ pub(super) fn minimum_spanning_tree<const D: usize>(tree: &Tree<D>, core_rank: u
     edges
 }
 
+/// The edge of a component that has found none yet: any other is shorter.
 const NO_WAY: Edge = Edge { squared: f64::INFINITY, one: NONE, other: NONE };
 
-/// What is known about one point's nearest point outside its component.
+/// The knowledge about one point's nearest point outside its component.
 #[derive(Debug, Clone, Copy)]
 struct Outside {
     /// No point outside is nearer than this; components only grow, so it stays true.
@@ -92,6 +96,7 @@ impl<'a, const D: usize> Search<'a, D> {
         for at in 0..self.component.len() {
             self.component[at] = self.sets.root(at as u32);
         }
+        // Backwards, since children come after their parent.
         for (index, node) in self.tree.nodes.iter().enumerate().rev() {
             self.node_component[index] = if node.child == 0 {
                 let own = &self.component[node.points()];
@@ -113,6 +118,7 @@ impl<'a, const D: usize> Search<'a, D> {
         if known.at_least >= bound || self.cores[at] >= bound {
             return;
         }
+        // Components only grow, so a nearest point that is still outside is still the nearest.
         let still_outside = known.point != NONE && self.component[known.point as usize] != component;
         let (squared, point) =
             if still_outside { (known.at_least, known.point) } else { self.nearest_outside(at, bound) };

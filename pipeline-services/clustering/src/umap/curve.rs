@@ -15,6 +15,7 @@ pub struct Curve {
     pub b: f64,
 }
 
+/// As many as umap-learn's `find_ab_params` takes.
 const SAMPLES: usize = 300;
 
 /// Fits the curve to "1 up to `min_dist`, then exponential decay over `spread`", by least
@@ -30,10 +31,9 @@ pub fn fit_curve(spread: f64, min_dist: f64) -> Result<Curve, ClusteringError> {
     if !(0.0..=spread).contains(&min_dist) {
         return Err(ClusteringError::parameter("min_dist", min_dist, "0 to spread"));
     }
-    let target = |x: f64| if x < min_dist { 1.0 } else { exp(-(x - min_dist) / spread) };
     let points: Vec<(f64, f64)> = (0..SAMPLES)
         .map(|i| 3.0 * spread * i as f64 / (SAMPLES - 1) as f64)
-        .map(|x| (x, target(x)))
+        .map(|x| if x < min_dist { (x, 1.0) } else { (x, exp(-(x - min_dist) / spread)) })
         .collect();
 
     let mut curve = Curve { a: 1.0, b: 1.0 };
@@ -49,6 +49,7 @@ pub fn fit_curve(spread: f64, min_dist: f64) -> Result<Curve, ClusteringError> {
             damping = (damping * 0.1).max(1e-15);
             if converged {
                 break;
+                // No step down is left that a 64-bit number could show.
             }
         } else {
             damping *= 10.0;
@@ -71,6 +72,7 @@ fn squared_error(curve: Curve, points: &[(f64, f64)]) -> f64 {
 /// Solves the damped 2x2 normal equations for the change of (a, b).
 fn gauss_newton_step(curve: Curve, points: &[(f64, f64)], damping: f64) -> (f64, f64) {
     let (mut aa, mut ab, mut bb, mut ra, mut rb) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    // Without the point at 0, whose value is 1 for any curve and whose logarithm is infinite.
     for &(x, y) in points.iter().filter(|p| p.0 > 0.0) {
         let power = pow(x, 2.0 * curve.b);
         let value = 1.0 / (1.0 + curve.a * power);

@@ -7,11 +7,14 @@ use crate::graph::{FuzzyGraph, union};
 use crate::math::{exp, log2};
 use crate::umap::Neighbours;
 
-/// Steps of the search for a point's scale; more would not change a 64-bit number.
+/// Steps of the search for a point's scale, as in umap-learn's `smooth_knn_dist`; more would not
+/// change a 64-bit number.
 const SEARCH_STEPS: usize = 64;
-/// The search stops when the sum of memberships is this close to its target.
+/// The search stops when the sum of memberships is this close to its target (`SMOOTH_K_TOLERANCE`
+/// of umap-learn).
 const SEARCH_TOLERANCE: f64 = 1e-5;
-/// A scale is at least this share of the mean distance, so that ties cannot collapse it.
+/// A scale is at least this share of the mean distance, so that ties cannot collapse it
+/// (`MIN_K_DIST_SCALE` of umap-learn).
 const MIN_SCALE: f64 = 1e-3;
 
 /// Builds the fuzzy simplicial set: each row's distances become memberships
@@ -47,12 +50,10 @@ fn average(values: &[f64]) -> f64 {
 fn smooth(distances: &[f64], overall_mean: f64) -> (f64, f64) {
     let nearest = distances.iter().copied().find(|d| *d > 0.0).unwrap_or(0.0);
     let target = log2(distances.len() as f64);
-    let memberships = |scale: f64| -> f64 {
-        distances[1..].iter().map(|d| d - nearest).map(|d| if d > 0.0 { exp(-d / scale) } else { 1.0 }).sum()
-    };
     let (mut low, mut high, mut scale) = (0.0, f64::INFINITY, 1.0);
     for _ in 0..SEARCH_STEPS {
-        let sum = memberships(scale);
+        let beyond = distances[1..].iter().map(|d| d - nearest);
+        let sum: f64 = beyond.map(|d| if d > 0.0 { exp(-d / scale) } else { 1.0 }).sum();
         if (sum - target).abs() < SEARCH_TOLERANCE {
             break;
         }

@@ -15,9 +15,10 @@ use crate::rng::Stream;
 use crate::simd::{LANES, pow, wide};
 use crate::umap::{Curve, FuzzyGraph};
 
-/// No coordinate moves further than this times the step length for one edge or sample.
+/// No coordinate moves further than this times the step length for one edge or sample (`clip` of
+/// umap-learn).
 const CLIP: f32 = 4.0;
-/// Keeps the repulsion of close points finite.
+/// Keeps the repulsion of close points finite; umap-learn's figure.
 const SOFTEN: f32 = 0.001;
 
 /// Settings of the layout.
@@ -53,7 +54,7 @@ struct Edge {
 /// The points a worker owns.
 struct Part<'a, const D: usize> {
     first: usize,
-    /// Where each owned point's edges start in `edges`; one more than points.
+    /// Start of each owned point's edges in `edges`; one more than points.
     offsets: &'a [usize],
     edges: &'a mut [Edge],
     moved: &'a mut [[f32; D]],
@@ -87,6 +88,7 @@ fn optimise_in<const D: usize>(start: Vec<f32>, graph: &FuzzyGraph, schedule: &S
             let epoch = Epoch { number: number as f32, half, step, schedule, positions: &positions };
             let parts = split(graph, &mut edges, &mut moved, schedule.workers);
             parallel::for_each(parts, |mut part| run_part(&epoch, &mut part));
+            // Only now, when every point has read the positions of the half's start.
             std::mem::swap(&mut positions, &mut moved);
         }
     }
@@ -118,6 +120,7 @@ fn split<'a, const D: usize>(
     let mut parts = Vec::with_capacity(workers);
     let mut first = 0;
     for worker in 1..=workers {
+        // The last worker takes what rounding has left over.
         let last = if worker == workers {
             graph.rows()
         } else {
@@ -147,6 +150,7 @@ fn move_points<const D: usize>(epoch: &Epoch<'_, D>, part: &mut Part<'_, D>) {
         match epoch.half {
             Half::Own => {
                 let mut stream = Stream::new(epoch.schedule.seed, epoch.number as u32, vertex as u32);
+                // `next` is left as it is: the answering half must find the same edges due.
                 for edge in edges.iter_mut().filter(|edge| edge.next <= epoch.number) {
                     sample(epoch, moved, edge, &mut stream);
                 }

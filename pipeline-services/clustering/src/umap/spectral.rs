@@ -4,20 +4,22 @@
 use crate::Matrix;
 use crate::eigen::{self, Effort};
 use crate::math::exp;
-use crate::matrix::{cosine_distance, squared_distance};
+use crate::matrix::dot;
 use crate::rng::Stream;
 use crate::umap::{FuzzyGraph, Metric, UmapParams};
 
 /// The layout starts in a box of this side, as umap-learn's does.
 const EXTENT: f64 = 10.0;
-/// Size of the random shift that keeps equal points apart.
+/// Size of the random shift that keeps equal points apart, as in umap-learn.
 const NOISE: f64 = 1e-4;
-/// Up to this many components are placed by their similarity, more on a spiral: the
-/// similarities are a dense table.
+/// Up to this many components are placed by their similarity, more on a spiral: the similarities
+/// are a dense table. Not tuned: of this size it takes 8 MiB.
 const MAX_PLACED: usize = 1024;
-/// Width of the iterated block of eigenvectors.
+/// Width of the iterated block of eigenvectors: those of eight coordinates, and half as many more
+/// that make them converge.
 const WIDTH: usize = 12;
-/// It is a starting point, not a result: umap-learn asks 1e-4 of ARPACK.
+/// It is a starting point, not a result: umap-learn asks 1e-4 of ARPACK. The rounds are a bound,
+/// not tuned.
 const EFFORT: Effort = Effort { wanted: 0, tolerance: 1e-4, rounds: 25 };
 /// The random stream of the start; the layout's epochs count from 0.
 const START_STREAM: u32 = u32::MAX;
@@ -148,10 +150,7 @@ fn similarity_of_centroids(points: Matrix<'_>, metric: Metric, members: &[Vec<u3
     let mut distances = vec![0.0; count * count];
     for (i, a) in centroids.iter().enumerate() {
         for (j, b) in centroids.iter().enumerate().take(i) {
-            let distance = match metric {
-                Metric::Cosine => cosine_distance(a, b),
-                Metric::Euclidean => squared_distance(a, b).sqrt(),
-            };
+            let distance = metric.distance(a, b);
             distances[i * count + j] = distance;
             distances[j * count + i] = distance;
         }
@@ -162,6 +161,7 @@ fn similarity_of_centroids(points: Matrix<'_>, metric: Metric, members: &[Vec<u3
         for j in (0..count).filter(|j| *j != i) {
             graph.columns.push(j as u32);
             let ratio = distances[i * count + j] / mean;
+            // A weight of 0 would cut the graph, and its vectors would be those of a part.
             graph.weights.push(exp(-ratio * ratio).max(1e-12) as f32);
         }
         graph.offsets.push(graph.columns.len());
@@ -174,7 +174,7 @@ fn centroid(points: Matrix<'_>, metric: Metric, rows: &[u32]) -> Vec<f32> {
     for row in rows {
         let row = points.row(*row as usize);
         let scale = match metric {
-            Metric::Cosine => 1.0 / crate::matrix::dot(row, row).sqrt(),
+            Metric::Cosine => 1.0 / dot(row, row).sqrt(),
             Metric::Euclidean => 1.0,
         };
         sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v) * scale);

@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::StageName;
+
 /// The sections of a run's facts, or the part of them that somebody adds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -23,13 +25,13 @@ pub struct RunFacts {
     /// Facts about the embedder: what it works with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embed: Option<EmbedFacts>,
-    /// What the analyzer found.
+    /// Findings of the analyzer.
     #[serde(rename = "analysis", skip_serializing_if = "Option::is_none")]
     pub analyze: Option<AnalyzeFacts>,
     /// Facts about the reporter: what it wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportFacts>,
-    /// What is stored at the run's end.
+    /// Counts of what is stored at the run's end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
 }
@@ -57,6 +59,28 @@ pub struct ScrapeFacts {
     pub portals: Vec<String>,
     /// Address that stands for the portals' own.
     pub base_url: Option<String>,
+}
+
+/// Facts about the visits of a portal in a country.
+///
+/// They are no section of [`RunFacts`]: sections are replaced whole, and the visits of a run end one
+/// by one, in several processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct VisitFacts<'a> {
+    /// Advertisements whose text was new.
+    pub new: i64,
+    /// Advertisements whose text was stored already.
+    pub folded: i64,
+    /// Report of the scraper about the last one, for people alone.
+    pub crawl: &'a Value,
+}
+
+impl VisitFacts<'_> {
+    /// The facts as a patch of a run's summary, under a key of their own.
+    pub(crate) fn patch(&self, portal: &str, country: &str) -> Value {
+        let key = format!("{} {portal}/{country}", StageName::Scrape);
+        Value::from_iter([(key, serde_json::to_value(self).unwrap_or_default())])
+    }
 }
 
 /// Facts about the extractor: what it works with.
@@ -108,7 +132,7 @@ pub struct EmbedFacts {
     pub languages: Vec<String>,
 }
 
-/// What the analyzer found: the published output of an analysis.
+/// Findings of the analyzer: the published output of an analysis.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AnalyzeFacts {
@@ -140,7 +164,7 @@ pub struct ClusterFacts {
     pub cohesion_score: f64,
 }
 
-/// How well clusters are separated; nothing where there are too few to compare.
+/// Separation of the clusters; nothing where there are too few to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QualityMetrics {
@@ -160,7 +184,7 @@ pub struct ReportFacts {
     pub artefacts: Vec<String>,
 }
 
-/// What is stored at the end of a run.
+/// Counts of what is stored at the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Totals {
@@ -193,5 +217,14 @@ mod tests {
         let part = RunFacts { scrape: Some(ScrapeFacts::default()), ..RunFacts::default() };
         assert_eq!(part.patch(), json!({ "scrape": { "portals": [], "base_url": null } }));
         assert_eq!(RunFacts::default().patch(), json!({}));
+    }
+
+    #[test]
+    fn a_visit_has_a_key_next_to_the_sections() {
+        let visit = VisitFacts { new: 3, folded: 1, crawl: &json!({ "pages": 2 }) };
+        let patch = visit.patch("portal", "CO");
+        let stored = json!({ "scrape portal/CO": { "new": 3, "folded": 1, "crawl": { "pages": 2 } } });
+        assert_eq!(patch, stored);
+        assert_eq!(RunFacts::read(&patch).unwrap(), RunFacts::default());
     }
 }

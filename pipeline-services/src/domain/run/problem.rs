@@ -29,7 +29,7 @@ impl Problem {
         Self { stage: None, skipped: false, text: text.into() }
     }
 
-    /// Why `stage` had nothing to work on.
+    /// The reason for which `stage` had nothing to work on.
     pub(crate) fn skipped(stage: StageName, reason: impl Into<String>) -> Self {
         Self { stage: Some(stage), skipped: true, text: reason.into() }
     }
@@ -46,6 +46,14 @@ impl Problem {
             }
         }
         Self::general(sentence)
+    }
+
+    /// The sentences of a run that are problems of none of these stages.
+    pub(crate) fn without(sentences: Vec<String>, stages: &[StageName]) -> Vec<String> {
+        sentences
+            .into_iter()
+            .filter(|sentence| Self::read(sentence).stage.is_none_or(|stage| !stages.contains(&stage)))
+            .collect()
     }
 
     /// The stage that has it.
@@ -78,5 +86,12 @@ mod tests {
         check(Problem::skipped(StageName::Embed, "no skills"), "embed was skipped: no skills");
         check(Problem::general("extracting goes on: slowly"), "extracting goes on: slowly");
         check(Problem::general("other: thing"), "other: thing");
+    }
+
+    #[test]
+    fn a_stage_loses_its_own_sentences_alone() {
+        let told = ["extract: worker lost", "extracting goes on", "extract was skipped: none", "embed: away"];
+        let kept = Problem::without(told.map(str::to_owned).to_vec(), &[StageName::Extract]);
+        assert_eq!(kept, ["extracting goes on", "embed: away"]);
     }
 }

@@ -9,7 +9,8 @@ use regex::Regex;
 
 use super::super::{compiled, view::View};
 
-/// Endings of names in the region and everywhere.
+/// Endings of names in the region and everywhere (IANA's root zone, those that advertisements use),
+/// and those of RFC 2606 for examples.
 const ENDS: &str = "com|net|org|edu|gob|gov|gub|info|biz|jobs|work|tech|dev|app|online|site|store|club|xyz|cloud|\
     coop|mil|int|example|test|ar|bo|br|cl|co|cr|cu|do|ec|es|eu|gt|hn|io|la|lat|me|mx|ni|pa|pe|pr|pt|py|sv|us|uy|ve|ai";
 
@@ -46,13 +47,13 @@ static TELLING_HOST: LazyLock<Regex> = LazyLock::new(|| compiled(&format!("^(?:{
 pub(super) struct Domain {
     /// Its end.
     pub(super) end: usize,
-    /// Whether it has labels at all, with a dot in some form between them.
+    /// True if it has labels at all, with a dot in some form between them.
     pub(super) has_dot: bool,
-    /// Whether its dots are words.
+    /// True if its dots are words.
     pub(super) is_spelt: bool,
-    /// Whether its last label is a known one.
+    /// True if its last label is a known one.
     pub(super) has_known_end: bool,
-    /// Whether everybody has addresses there.
+    /// True if everybody has addresses there.
     pub(super) is_mail_host: bool,
 }
 
@@ -112,7 +113,7 @@ fn sentence(loose: &str, ended: bool) -> bool {
     ended && !loose.trim_start().starts_with(['.', '[', '(', '{']) && !spelt(loose)
 }
 
-/// Where the domain ends if the sentence is glued to it: `gmail.com-Tel`, `gmail.comEnviar`,
+/// End of the domain where the sentence is glued to it: `gmail.com-Tel`, `gmail.comEnviar`,
 /// `gmail.com.Enviar`.
 fn tight_end(view: &View<'_>, start: usize, tight: &str) -> usize {
     let mut at = start;

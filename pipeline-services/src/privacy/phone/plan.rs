@@ -55,7 +55,8 @@ fn is_odd(lengths: &[usize]) -> bool {
     !body.is_empty() && (*last == 1 || long || equal) || lengths.len() > 7
 }
 
-/// Country codes with the lengths of the numbers behind them, of mobiles and of all.
+/// Country codes with the lengths of the numbers behind them, of mobiles and of all (ITU-T E.164
+/// and the national numbering plans).
 pub(super) fn is_abroad(digits: &str, any: bool) -> bool {
     const PLANS: [(&str, &[usize]); 22] = [
         ("573", &[12]),

@@ -104,6 +104,7 @@ impl Sequence {
     }
 
     fn is_phone(&self) -> bool {
+        // Fewer digits than a telephone number are an amount, and so are few words. Not tuned.
         (7..=13).contains(&self.count) && self.words >= 4
     }
 }

@@ -9,13 +9,17 @@ use crate::reporter::comparison::{compared, compares, count_in};
 use crate::reporter::document::{CountryScope, ReportDocument, SkillRow};
 use crate::reporter::words::{Words, percent};
 
-/// Rows of the chart of top skills.
+/// Rows of the chart of top skills. A choice, not tuned.
 const TOP_SKILLS: usize = 15;
-/// Skills and countries of the chart by country: more bars than this cannot be read.
+/// Skills and countries of the chart by country: more bars than this cannot be read. Not tuned.
 const COUNTRY_SKILLS: usize = 10;
+/// One colour each.
 const COUNTRY_SERIES: usize = SERIES.len();
+/// Rows of the chart of categories; the lexicon has nine.
 const TOP_CATEGORIES: usize = 12;
 
+/// Room of the labels, thickness of a bar and gap between rows, in units of the drawing. By eye,
+/// not tuned.
 const LABEL_ROOM: f64 = 220.0;
 const THICK: f64 = 15.0;
 const GAP: f64 = 8.0;

@@ -8,11 +8,12 @@ use unicode_normalization::UnicodeNormalization;
 
 /// Width of every chart, in drawing units: a text column of an A4 page at 9 pt type.
 pub(super) const WIDTH: f64 = 760.0;
-/// Type size of labels.
+/// Type size of labels. By eye.
 pub(super) const LABEL: u32 = 13;
-/// Type size of axis and value labels.
+/// Type size of axis and value labels. By eye.
 pub(super) const SMALL: u32 = 12;
 
+/// Greys of text, lines and points without a name. By eye.
 pub(super) const INK: &str = "#1f2933";
 pub(super) const MUTED: &str = "#52606d";
 pub(super) const GRID: &str = "#dde2e7";
@@ -25,6 +26,7 @@ pub(super) const SERIES: [&str; 6] = ["#0072b2", "#e69f00", "#009e73", "#cc79a7"
 /// A lighter companion of the first series colour.
 pub(super) const FIRST_LIGHT: &str = "#9fcbe6";
 
+/// The reports' own font, and what a browser without it has in its width.
 const FONTS: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// Outline of a point. Colour and outline vary together, so that neither has to be told apart

@@ -10,8 +10,10 @@ use super::{Chart, Heading};
 use crate::reporter::document::{ClusterSection, MapPoint, ReportDocument};
 use crate::reporter::words::Words;
 
-/// Clusters with a colour, a number and a line in the legend.
+/// Clusters with a colour, a number and a line in the legend. Not tuned: the legend has room for as
+/// many.
 const NAMED: usize = 12;
+/// Sizes of the drawing, in its units. By eye, not tuned.
 const MAP_WIDTH: f64 = 500.0;
 const MAP_HEIGHT: f64 = 400.0;
 const MARGIN: f64 = 18.0;
@@ -97,13 +99,8 @@ impl<'a> Map<'a> {
 
     /// Noise first, then small clusters, then the named ones: what matters lies on top.
     fn draw_points(&self, drawing: &mut Drawing) {
-        let layer = |point: &MapPoint| match self.rank_of(point) {
-            None => 0,
-            Some(rank) if rank >= NAMED => 1,
-            Some(_) => 2,
-        };
         for wanted in 0..3 {
-            for point in self.section.points.iter().filter(|p| layer(p) == wanted) {
+            for point in self.section.points.iter().filter(|point| self.layer(point) == wanted) {
                 let at = self.place(point.x, point.y);
                 match self.rank_of(point) {
                     Some(rank) if rank < NAMED => {
@@ -114,6 +111,14 @@ impl<'a> Map<'a> {
                     None => drawing.disc(at, self.radius(point) * 0.7, NOISE, None),
                 }
             }
+        }
+    }
+
+    fn layer(&self, point: &MapPoint) -> usize {
+        match self.rank_of(point) {
+            None => 0,
+            Some(rank) if rank >= NAMED => 1,
+            Some(_) => 2,
         }
     }
 
@@ -145,16 +150,19 @@ impl<'a> Map<'a> {
 
     /// The nearest place to `center`, on a spiral around it, where a badge covers no other.
     fn free_place(&self, center: (f64, f64), placed: &[(f64, f64)]) -> (f64, f64) {
-        let inside = |(x, y): (f64, f64)| {
-            (BADGE..MAP_WIDTH - BADGE).contains(&x)
-                && (self.top + BADGE..self.top + MAP_HEIGHT - BADGE).contains(&y)
-        };
-        let free = |at: (f64, f64)| inside(at) && placed.iter().all(|p| distance(*p, at) > 2.0 * BADGE + 2.0);
-        let spiral = (0..400).map(|i| {
+        let mut spiral = (0..400).map(|i| {
+            // About the golden angle, by which the places spread evenly (Vogel 1979).
             let (angle, r) = (f64::from(i) * 2.4, f64::from(i).sqrt() * 5.0);
             (center.0 + angle.cos() * r, center.1 + angle.sin() * r)
         });
-        spiral.into_iter().find(|at| free(*at)).unwrap_or(center)
+        spiral
+            .find(|at| self.holds_badge(*at) && placed.iter().all(|p| distance(*p, *at) > 2.0 * BADGE + 2.0))
+            .unwrap_or(center)
+    }
+
+    fn holds_badge(&self, (x, y): (f64, f64)) -> bool {
+        (BADGE..MAP_WIDTH - BADGE).contains(&x)
+            && (self.top + BADGE..self.top + MAP_HEIGHT - BADGE).contains(&y)
     }
 
     /// Returns the height it needs.

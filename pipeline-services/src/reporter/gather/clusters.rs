@@ -17,9 +17,9 @@ use crate::{
     },
 };
 
-/// Points on the map; the most demanded come first.
+/// Points on the map; the most demanded come first. Not tuned: more cannot be told apart.
 const POINTS: usize = 4_000;
-/// Skills that stand for a cluster.
+/// Skills that stand for a cluster. A choice, not tuned.
 const TOP_SKILLS: usize = 10;
 
 /// The analysis is of every stored skill. Of it, what the postings of the scope name is shown:
@@ -53,6 +53,7 @@ pub(super) async fn section(
     let mut clusters: Vec<ClusterRow> =
         found.into_iter().filter_map(|found| row(found, &members, &postings)).collect();
     clusters.sort_by(|left, right| right.size.cmp(&left.size).then(left.cluster_id.cmp(&right.cluster_id)));
+    // After all counting: the figures are of every point, the map shows a part.
     points.truncate(POINTS);
     Ok(Some(ClusterSection {
         embedding_model: analysis.model_name.unwrap_or_default(),

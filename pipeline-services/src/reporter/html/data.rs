@@ -11,6 +11,7 @@ use crate::reporter::comparison::compared;
 use crate::reporter::document::{ClusterSection, ReportDocument, SkillRow};
 use crate::reporter::words::Words;
 
+/// Words that the page's script shows.
 const WORDS: [&str; 10] = [
     "number.thousands",
     "number.decimal",
@@ -68,8 +69,7 @@ pub(super) fn json(document: &ReportDocument, words: Words) -> Result<String, se
 
 fn skill<'a>(document: &ReportDocument, row: &'a SkillRow, words: Words) -> Skill<'a> {
     let compared = compared(&document.scope);
-    let is_compared = |code: &str| compared.iter().any(|country| country.code == code);
-    let counts = row.countries.iter().filter(|c| is_compared(&c.country));
+    let counts = row.countries.iter().filter(|c| compared.iter().any(|country| country.code == c.country));
     Skill {
         label: &row.label,
         category: words.value("category", &row.category),

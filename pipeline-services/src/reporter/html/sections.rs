@@ -33,7 +33,7 @@ pub(super) fn figures(document: &ReportDocument, words: Words) -> String {
         (words.get("scope.postings"), words.count(document.scope.postings)),
         (words.get("scope.skills"), words.count(document.totals.skills)),
         (words.get("scope.countries"), words.count(document.scope.countries.len() as u64)),
-        (words.get("scope.clusters"), clusters.unwrap_or_else(|| words.get("none").to_owned())),
+        (words.get("scope.clusters"), clusters.unwrap_or_else(|| words.none())),
     ])
 }
 
@@ -50,7 +50,6 @@ pub(super) fn scope(document: &ReportDocument, words: Words) -> String {
         let country = p.country.as_ref().map_or(String::new(), |code| format!(" {code}"));
         format!("{}{country} ({})", p.portal, words.count(p.sightings))
     });
-    let unknown = || words.get("unknown").to_owned();
     facts(
         words.get("scope"),
         words,
@@ -58,8 +57,8 @@ pub(super) fn scope(document: &ReportDocument, words: Words) -> String {
             (words.get("scope.countries"), words.countries(scope)),
             (words.get("scope.portals"), joined(words, portals.collect(), "none")),
             (words.get("scope.sightings"), words.count(scope.sightings)),
-            (words.get("scope.published"), scope.published.map_or_else(unknown, |r| words.range(r))),
-            (words.get("scope.collected"), scope.collected.map_or_else(unknown, |r| words.range(r))),
+            (words.get("scope.published"), words.days(scope.published)),
+            (words.get("scope.collected"), words.days(scope.collected)),
             (words.get("scope.filters"), joined(words, filters(document, words), "scope.no_filters")),
         ],
     )
@@ -108,7 +107,7 @@ pub(super) fn stages(document: &ReportDocument, words: Words) -> String {
             words.count(s.succeeded),
             words.count(s.failed),
             words.count(s.skipped),
-            s.duration_ms.map_or_else(|| words.get("none").to_owned(), |ms| words.duration(ms)),
+            s.duration_ms.map_or_else(|| words.none(), |ms| words.duration(ms)),
         ]
     });
     table(words.get("run"), &columns, &rows.collect::<Vec<_>>())
@@ -125,14 +124,13 @@ pub(super) fn models(document: &ReportDocument, words: Words) -> String {
         (words.get("models.dimension"), Column::Number),
         (words.get("models.device"), Column::Text),
     ];
-    let none = || words.get("none").to_owned();
     let rows = document.models.iter().map(|m| {
         vec![
             escape(&words.maker(&m.name)),
             escape(&words.value("role", &m.role)),
-            m.revision.as_ref().map_or_else(none, |r| format!("<code>{}</code>", escape(r))),
-            m.dimension.map_or_else(none, |d| words.count(d.into())),
-            m.device.as_ref().map_or_else(none, |d| escape(d)),
+            m.revision.as_ref().map_or_else(|| words.none(), |r| format!("<code>{}</code>", escape(r))),
+            m.dimension.map_or_else(|| words.none(), |d| words.count(d.into())),
+            m.device.as_ref().map_or_else(|| words.none(), |d| escape(d)),
         ]
     });
     table(words.get("models"), &columns, &rows.collect::<Vec<_>>())
@@ -147,12 +145,11 @@ fn counts(caption: &str, words: Words, rows: &[(&str, u64, Option<u64>)]) -> Str
         ("%", Column::Number),
     ];
     let rows = rows.iter().map(|(name, count, whole)| {
-        let part = |show: &dyn Fn(u64) -> String| whole.map_or(String::new(), show);
         vec![
             escape(name),
             words.count(*count),
-            part(&|whole| words.count(whole)),
-            part(&|whole| words.share(*count, whole)),
+            whole.map_or_else(String::new, |whole| words.count(whole)),
+            whole.map_or_else(String::new, |whole| words.share(*count, whole)),
         ]
     });
     table(caption, &columns, &rows.collect::<Vec<_>>())
@@ -235,23 +232,25 @@ fn named(words: Words, (title, column, set): (&str, &str, &str), counts: &[Count
 
 pub(super) fn methods(document: &ReportDocument, words: Words) -> String {
     let (run, methods) = (&document.run, &document.methods);
-    let none = || words.get("none").to_owned();
-    let taxonomy = methods.taxonomy.as_ref().map_or_else(none, |t| {
-        let (concepts, languages) = (words.count(t.concepts), t.languages.join(", "));
-        let values = [
-            ("name", &*t.name),
-            ("version", &*t.version),
-            ("concepts", &*concepts),
-            ("languages", &*languages),
-        ];
-        words.fill("methods.taxonomy_value", &values)
-    });
+    let taxonomy = methods.taxonomy.as_ref().map_or_else(
+        || words.none(),
+        |t| {
+            let (concepts, languages) = (words.count(t.concepts), t.languages.join(", "));
+            let values = [
+                ("name", &*t.name),
+                ("version", &*t.version),
+                ("concepts", &*concepts),
+                ("languages", &*languages),
+            ];
+            words.fill("methods.taxonomy_value", &values)
+        },
+    );
     let mut rows = vec![
         (words.get("methods.run_id"), run.run_id.clone()),
         (words.get("methods.started"), words.moment(run.started_at)),
-        (words.get("methods.finished"), run.finished_at.map_or_else(none, |at| words.moment(at))),
+        (words.get("methods.finished"), run.finished_at.map_or_else(|| words.none(), |at| words.moment(at))),
         (words.get("methods.code"), methods.code_version.clone()),
-        (words.get("methods.lexicon"), methods.lexicon_version.clone().unwrap_or_else(none)),
+        (words.get("methods.lexicon"), methods.lexicon_version.clone().unwrap_or_else(|| words.none())),
         (words.get("methods.taxonomy"), taxonomy),
     ];
     let parameters = statements::parameters(document, words);

@@ -36,7 +36,7 @@ fn pattern(text: &str) -> Option<Regex> {
 }
 
 impl Words {
-    /// What a run recorded about `stage` as a sentence of these words' language. A reason without
+    /// Record of a run about `stage` as a sentence of these words' language. A reason without
     /// words of its own is quoted on an English page; on another one the reader learns where it
     /// stands.
     pub(crate) fn reason(&self, stage: &str, raw: &str) -> String {

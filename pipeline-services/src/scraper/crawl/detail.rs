@@ -71,8 +71,11 @@ impl Visit<'_> {
 /// An ad that is gone often leads to a listing: the id is no longer part of the address.
 fn led_elsewhere(card: &Fields, asked: &Url, got: &Url) -> bool {
     let Some(id) = card.get("external_id").map(|id| id.to_lowercase()) else { return false };
-    let holds = |url: &Url| url.path().to_lowercase().contains(&id);
-    asked != got && holds(asked) && !holds(got)
+    asked != got && holds(asked, &id) && !holds(got, &id)
+}
+
+fn holds(url: &Url, id: &str) -> bool {
+    url.path().to_lowercase().contains(id)
 }
 
 fn failed(card: &Fields, kind: &'static str, message: String) -> CrawlError {

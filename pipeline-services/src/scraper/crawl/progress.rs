@@ -44,12 +44,12 @@ pub(crate) enum Found {
     Page(PageDone),
 }
 
-/// How far a crawl has come.
+/// Progress of a crawl.
 #[derive(Debug)]
 pub(crate) struct PageDone {
     /// Listing pages read of this search since the crawl began.
     pub pages: u32,
-    /// Why the search is over; none while it goes on.
+    /// Reason for which the search is over; none while it goes on.
     pub stop: Option<StopReason>,
     /// Ids of ads that are stored already and that the page still shows.
     pub seen_again: Vec<String>,
@@ -67,8 +67,10 @@ pub(super) struct Walk<'q> {
     pub(super) asked: HashSet<(Url, Option<String>)>,
     pub(super) met: HashSet<String>,
     pub(super) stale: u32,
-    /// How many ads the portal says there are.
+    /// Number of ads that the portal says there are.
     pub(super) total: Option<u64>,
+    /// Listing pages that the crawl had read when the search began.
+    pub(super) pages_before: u64,
     /// The listing itself came to an end.
     pub(super) complete: bool,
     /// Begun in the middle.

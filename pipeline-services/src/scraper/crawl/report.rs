@@ -19,10 +19,10 @@ use crate::domain::posting::NewPosting;
 
 /// Errors listed one by one; all of them are counted. A choice: nobody reads more of one visit.
 const ERRORS_LISTED: usize = 100;
-/// Ads from which on the share of filled fields says something.
+/// Ads from which on the share of filled fields says something. Not tuned.
 const FILL_SAMPLE: u64 = 10;
 
-/// Why a crawl ended.
+/// End of a crawl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StopReason {
@@ -114,7 +114,7 @@ pub(crate) struct CrawlReport {
     pub started_at: DateTime<Utc>,
     /// End.
     pub finished_at: DateTime<Utc>,
-    /// Why it ended.
+    /// Reason for its end.
     pub stop: StopReason,
     /// Names we gave ourselves.
     pub user_agents: Vec<String>,
@@ -132,7 +132,7 @@ pub(crate) struct CrawlReport {
     pub duplicates: u64,
     /// Ads that are stored already.
     pub known: u64,
-    /// How long the portal asks to be left alone.
+    /// Time for which the portal asks to be left alone.
     #[serde(skip)]
     pub come_back: Option<Duration>,
     /// Ads older than asked for.
@@ -240,7 +240,8 @@ impl CrawlReport {
         }
     }
 
-    /// What kept the crawl from what the portal has, in one sentence; none when nothing did.
+    /// The trouble that kept the crawl from what the portal has, in one sentence; none when there
+    /// was none.
     pub(crate) fn trouble(&self) -> Option<String> {
         if self.is_whole() {
             return None;

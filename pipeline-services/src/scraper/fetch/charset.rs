@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use regex::bytes::Regex;
 
-/// Bytes in which a page may name its encoding; HTML asks for the first 1,024, real pages are
-/// later.
-const WINDOW: usize = 8 * 1024;
+/// Bytes in which a page may name its encoding; HTML asks for the first 1,024, some pages
+/// declare it later. Not tuned.
+const DECLARED_WITHIN: usize = 8 * 1024;
 
 static DECLARED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"(?i)<meta[^>]{0,200}?charset\s*=\s*["']?\s*([a-z0-9_:-]{2,40})|<\?xml[^>]{0,100}encoding=["']([a-z0-9_:-]{2,40})"#)
@@ -28,6 +28,7 @@ pub(super) fn decode(bytes: &[u8], content_type: &str) -> String {
     let declared = header_charset(content_type).or_else(|| page_charset(bytes));
     let valid_utf8 = std::str::from_utf8(bytes).is_ok();
     let encoding = match declared {
+        // Bytes beyond ASCII are not valid UTF-8 by chance, whatever is declared.
         _ if valid_utf8 && !bytes.is_ascii() => UTF_8,
         Some(encoding) if encoding != UTF_8 => encoding,
         _ if valid_utf8 => UTF_8,
@@ -44,7 +45,7 @@ fn header_charset(content_type: &str) -> Option<&'static Encoding> {
 }
 
 fn page_charset(bytes: &[u8]) -> Option<&'static Encoding> {
-    let found = DECLARED.captures(&bytes[..bytes.len().min(WINDOW)])?;
+    let found = DECLARED.captures(&bytes[..bytes.len().min(DECLARED_WITHIN)])?;
     let label = found.get(1).or_else(|| found.get(2))?;
     // A page that could be searched for this text is not UTF-16.
     Encoding::for_label(label.as_bytes())

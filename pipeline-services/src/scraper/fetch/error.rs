@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// Why a page could not be fetched.
+/// Reason for a page that could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {
     /// The host's robots.txt keeps us from the address.
@@ -35,7 +35,7 @@ pub(crate) enum FetchError {
     Parked {
         /// Host.
         host: String,
-        /// How long.
+        /// Time that it asks for.
         after: Duration,
     },
     /// The page does not exist, or no longer.

@@ -29,7 +29,7 @@ pub(crate) struct FetchOptions {
     pub user_agents: Vec<String>,
     /// Name looked up in robots.txt files.
     pub robots_agent: String,
-    /// Whether robots.txt is asked for and obeyed. Switching it off is an operator's decision and
+    /// True if robots.txt is asked for and obeyed. Switching it off is an operator's decision and
     /// stands in the report.
     pub obey_robots: bool,
     /// Requests in flight to one host.
@@ -38,7 +38,7 @@ pub(crate) struct FetchOptions {
     pub global: usize,
     /// Time between the starts of two requests to one host.
     pub delay: Duration,
-    /// Whether the delay is multiplied by a random factor from 0.5 to 1.5.
+    /// True if the delay is multiplied by a random factor from 0.5 to 1.5.
     pub randomize: bool,
     /// Adapts the delay; fixed when absent.
     pub autothrottle: Option<AutoThrottle>,
@@ -49,7 +49,7 @@ pub(crate) struct FetchOptions {
     /// Longest `Retry-After` that is waited for; a host that asks for more is left alone for the
     /// run.
     pub max_retry_after: Duration,
-    /// How long a host that refuses us is left alone.
+    /// Time for which a host that refuses us is left alone.
     pub blocked_for: Duration,
     /// Redirects followed.
     pub max_redirects: usize,
@@ -63,7 +63,7 @@ pub(crate) struct FetchOptions {
     pub total_timeout: Duration,
     /// Time for the whole answer to a request for robots.txt.
     pub robots_timeout: Duration,
-    /// Whether `HTTP_PROXY` and the like are read from the environment.
+    /// True if `HTTP_PROXY` and the like are read from the environment.
     pub proxy: bool,
     /// Which addresses may be connected to.
     pub reach: Reach,
@@ -116,9 +116,7 @@ impl FetchOptions {
 
     /// The first mistake in the options, naming the option and what is allowed.
     pub(super) fn mistake(&self) -> Option<String> {
-        let is_header =
-            |agent: &String| !agent.is_empty() && agent.bytes().all(|b| (0x20..0x7f).contains(&b));
-        if self.user_agents.is_empty() || !self.user_agents.iter().all(is_header) {
+        if self.user_agents.is_empty() || !self.user_agents.iter().all(|agent| is_header(agent)) {
             return Some("user_agents needs at least one text of printable ASCII characters".to_owned());
         }
         let numbers = [
@@ -134,6 +132,10 @@ impl FetchOptions {
         (!(target.is_finite() && target > 0.0))
             .then(|| format!("autothrottle.target_concurrency is {target}, expected a number above 0"))
     }
+}
+
+fn is_header(agent: &str) -> bool {
+    !agent.is_empty() && agent.bytes().all(|b| (0x20..0x7f).contains(&b))
 }
 
 /// The name we give ourselves, with an address where we can be reached when there is one.

@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 
 use super::options::{AutoThrottle, FetchOptions};
 
-/// Longest wait between two tries, before `Retry-After` is looked at.
+/// Longest wait between two tries, before `Retry-After` is looked at. Not tuned: a host that is
+/// restarted is back by then.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// The pace of one host.
@@ -49,7 +50,7 @@ impl Pace {
         self.raise(crawl_delay);
     }
 
-    /// When the next request starts; `random` lies in [0, 1).
+    /// Start of the next request; `random` lies in [0, 1).
     pub(super) fn reserve(&mut self, now: Instant, random: f64) -> Instant {
         let factor = if self.randomize { 0.5 + random } else { 1.0 };
         let gap = self.delay.mul_f64(factor).max(self.crawl_delay);
@@ -86,16 +87,18 @@ impl Pace {
 
 /// Statuses worth another try.
 pub(super) const fn is_transient(status: u16) -> bool {
+    // 520 to 524 are Cloudflare's, for a server behind it that is away.
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 520..=524)
 }
 
 /// Full-jitter exponential backoff before the try after `tried` ones; `random` lies in [0, 1).
 pub(super) fn backoff(base: Duration, tried: u32, random: f64) -> Duration {
+    // The shift is bounded, since one by 32 bits overflows.
     base.saturating_mul(1 << tried.saturating_sub(1).min(16)).min(LONGEST_BACKOFF.max(base)).mul_f64(random)
 }
 
-/// What a `Retry-After` header asks for: seconds or a date; none when it is neither or lies in the
-/// past.
+/// Time that a `Retry-After` header asks for: seconds or a date; none when it is neither or lies in
+/// the past.
 pub(super) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u64>() {

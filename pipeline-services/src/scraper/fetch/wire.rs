@@ -21,8 +21,9 @@ use super::{
 };
 use crate::scraper::portal::Method;
 
-/// Bytes of an answer that are looked through for marks of a refusal.
-const WINDOW: usize = 256 * 1024;
+/// Bytes of an answer that are looked through for marks of a refusal: as many as
+/// [`crate::scraper::blocked`] reads.
+const MARKED_BYTES: usize = 256 * 1024;
 
 /// An answer with its whole body.
 #[derive(Debug, Clone)]
@@ -46,7 +47,7 @@ impl Answer {
 
     /// The beginning of the body; marks are ASCII, so that the charset does not matter.
     pub(super) fn window(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.body[..self.body.len().min(WINDOW)])
+        String::from_utf8_lossy(&self.body[..self.body.len().min(MARKED_BYTES)])
     }
 }
 
@@ -138,6 +139,8 @@ impl Wire {
             outgoing = outgoing.body(body.clone());
         }
         let started = Instant::now();
+        // The client's own limit is one for the whole answer: a host that says nothing would use it
+        // up.
         let headers = tokio::time::timeout(self.headers_timeout.min(timeout), outgoing.send());
         let response = headers.await.map_err(|_| Failure::Timeout)?.map_err(|error| failure(&error))?;
         let latency = started.elapsed();

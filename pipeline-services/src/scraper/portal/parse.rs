@@ -76,6 +76,7 @@ fn root(table: &Table, problems: &Problems) -> Option<Portal> {
     let detail = detail(&mut reader, &placeholders);
     let expected = expected(&mut reader);
     reader.finish();
+    // Given up only now, when every other section has been read for its mistakes.
     let listing = listing?;
     let portal = Portal { name, permission, countries, queries, limits, expected, marks, listing, detail };
     check_whole(&portal, problems);

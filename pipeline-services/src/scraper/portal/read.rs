@@ -214,6 +214,7 @@ fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
         .iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
         .max_by(|left, right| left.0.total_cmp(&right.0))
+        // Not tuned: a wrong letter or two stay above it, another word does not.
         .filter(|(likeness, _)| *likeness > 0.75)
         .map(|(_, candidate)| candidate)
 }

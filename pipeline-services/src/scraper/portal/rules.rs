@@ -132,6 +132,7 @@ fn rule(mut reader: Reader<'_>, kind: Kind, field: &'static str) -> Option<Rule>
         map: reader.map("map"),
         null_if: reader.texts("null_if").iter().map(|text| text.to_lowercase()).collect(),
         dates,
+        // A rule without a source is read to its end, for its other mistakes, and dropped below.
         source: source.clone().unwrap_or(Source::PageUrl),
     };
     if kind == Kind::Json && (rule.has.is_some() || !rule.without.is_empty()) {

@@ -13,7 +13,7 @@ use crate::{
     store::text,
 };
 
-/// Which sightings a run covers, as the parameters of `covered_sightings`.
+/// The sightings that a run covers, as the parameters of `covered_sightings`.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// Portals; empty means all.
@@ -34,7 +34,7 @@ impl Scope {
 }
 
 impl Run {
-    /// What it covers: the same for each of its stages, whenever they begin.
+    /// Scope of the run: the same for each of its stages, whenever they begin.
     pub fn scope(&self) -> Scope {
         let options = &self.options;
         let ago = i64::try_from(options.since_seconds).ok().and_then(TimeDelta::try_seconds);
@@ -66,7 +66,7 @@ impl Coverage {
     }
 }
 
-/// Which of the run's postings `stage` has not finished at `version`; the enhancer's are those that
+/// The run's postings that `stage` has not finished at `version`; the enhancer's are those that
 /// were extracted.
 ///
 /// # Errors

@@ -147,7 +147,7 @@ pub(crate) async fn set_stage(
     Ok(())
 }
 
-/// Records how many subjects of a stage needed no work.
+/// Records the number of subjects of a stage that needed no work.
 ///
 /// # Errors
 /// If the statement fails.
@@ -168,8 +168,8 @@ pub(crate) async fn set_up_to_date(
     Ok(())
 }
 
-/// What the stages of a run wait for, one sentence for each stage and reason: something that is
-/// away or busy.
+/// Things that the stages of a run wait for since they are away or busy, one sentence for each
+/// stage and reason.
 pub(super) async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<Problem>> {
     let rows = sqlx::query!(
         r#"select stage, coalesce(last_error, 'unknown') as "reason!", min(waiting_since) as "since!"

@@ -31,11 +31,15 @@ impl Table {
         let failed = |source| TaxonomyError::Read { path: shown.clone(), source };
         let file = File::open(&source.path).map_err(failed)?;
         let packed = source.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+        // Files that were packed in parts are several gzip members; a plain decoder would stop at
+        // the first.
         let plain: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         let mut plain: Box<dyn BufRead> = Box::new(BufReader::with_capacity(1 << 16, plain));
         let delimiter = delimiter(plain.fill_buf().map_err(failed)?);
         let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(plain);
         let header = reader.headers().map_err(|error| broken(&shown, 1, &error))?.clone();
+        // What spreadsheets save as UTF-8 begins with a byte order mark, which would be part of the
+        // first name.
         let header = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim()).collect();
         Ok(Self { shown, reader, header, line: 1 })
     }

@@ -48,14 +48,16 @@ fn view(words: Words) -> String {
 
 fn quality(section: &ClusterSection, words: Words) -> String {
     let metrics = &section.metrics;
-    let metric =
-        |value: Option<f64>| value.map_or_else(|| words.get("none").to_owned(), |v| words.decimal(v, 3));
     figures(&[
         (words.get("clusters.points"), words.count(metrics.points)),
         (words.get("clusters.noise_share"), words.share(metrics.noise, metrics.points)),
-        (words.get("clusters.silhouette"), metric(metrics.silhouette)),
-        (words.get("clusters.davies_bouldin"), metric(metrics.davies_bouldin)),
+        (words.get("clusters.silhouette"), decimal(metrics.silhouette, 3, words)),
+        (words.get("clusters.davies_bouldin"), decimal(metrics.davies_bouldin, 3, words)),
     ])
+}
+
+fn decimal(value: Option<f64>, places: usize, words: Words) -> String {
+    value.map_or_else(|| words.none(), |value| words.decimal(value, places))
 }
 
 fn list(section: &ClusterSection, words: Words) -> String {
@@ -67,7 +69,6 @@ fn list(section: &ClusterSection, words: Words) -> String {
         (words.get("clusters.top_skills"), Column::Text),
         (words.get("clusters.cohesion"), Column::Number),
     ];
-    let none = || words.get("none").to_owned();
     let rows = section.clusters.iter().enumerate().map(|(i, c)| {
         vec![
             (i + 1).to_string(),
@@ -75,7 +76,7 @@ fn list(section: &ClusterSection, words: Words) -> String {
             words.count(c.size),
             words.count(c.job_count),
             escape(&c.top_skills.join(", ")),
-            c.cohesion.map_or_else(none, |v| words.decimal(v, 2)),
+            decimal(c.cohesion, 2, words),
         ]
     });
     table(words.get("clusters"), &columns, &rows.collect::<Vec<_>>())

@@ -11,7 +11,7 @@ use crate::reporter::html::markup::{Column, cell, escape, link, paragraph, table
 use crate::reporter::statements::country_note;
 use crate::reporter::words::Words;
 
-/// Rows of the ranking of a country; `country_skills.csv` has all.
+/// Rows of the ranking of a country; `country_skills.csv` has all. A choice, not tuned.
 const COUNTRY_RANKS: usize = 20;
 
 pub(in crate::reporter::html) fn skills(document: &ReportDocument, words: Words) -> String {
