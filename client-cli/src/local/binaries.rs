@@ -63,6 +63,13 @@ pub(crate) fn version(program: &Path) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// The crate that a program is built from.
 fn package(name: &str) -> &str {
-    if name == INFERENCE { "observatory-inference" } else { "observatory-pipeline" }
+    match name {
+        INFERENCE => "observatory-inference",
+        PIPELINE => "observatory-pipeline",
+        TYPESET => "observatory-typeset",
+        // The simulator, which only the demo needs.
+        _ => "observatory-tests",
+    }
 }
