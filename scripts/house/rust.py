@@ -248,7 +248,8 @@ class Source:
             while self.at(key) in ("unsafe", "async", "extern") or self.kinds[key] == "string" or (
                     self.at(key) == "const" and self.at(key + 1) in ("fn", "unsafe", "async", "extern")):
                 key += 1
-            if self.at(key) not in ITEMS:
+            # An item that a macro names is documented where the macro is used.
+            if self.at(key) not in ITEMS or self.at(key + 1) == "$":
                 continue
             start = self._item_start(at)
             first = self.lines[start]
