@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::models::checkpoint::{gguf_file, is_decoder};
+use crate::models::checkpoint::{gguf_file, has_decoder};
 use crate::models::weights::shard_names;
 
 /// Files other than weights that change a model's answers; those that exist are digested.
@@ -28,7 +28,7 @@ const SMALL_FILES: [&str; 9] = [
     "sparse_linear.pt",
     "colbert_linear.pt",
 ];
-/// Further files of a language model: end tokens and chat template.
+/// Further files of a decoder: end tokens and chat template.
 const GENERATION_FILES: [&str; 3] =
     ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"];
 /// Files of a sentence-transformers module that change a model's answers.
@@ -76,7 +76,7 @@ fn relevant_files(dir: &Path) -> Result<Vec<String>> {
         Some(file) => vec![file],
         None => shard_names(dir)?,
     };
-    let more: &[&str] = if is_decoder(dir)? { &GENERATION_FILES } else { &[] };
+    let more: &[&str] = if has_decoder(dir)? { &GENERATION_FILES } else { &[] };
     let present = SMALL_FILES.iter().chain(more).filter(|name| dir.join(name).exists());
     files.extend(present.map(|name| (*name).to_owned()));
     // Module directories of sentence-transformers are numbered: 1_Pooling, 2_Dense.

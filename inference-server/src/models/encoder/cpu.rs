@@ -174,7 +174,8 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/models").join(name);
         let config = EncoderConfig::read(&dir).unwrap();
         let mut weights =
-            Weights::open(&dir, config.token_embeddings(), &Device::Cpu, &Default::default()).unwrap();
+            Weights::open(&dir, config.architecture.token_embeddings(), &Device::Cpu, &Default::default())
+                .unwrap();
         CpuEncoder::load_for(&config, &mut weights, unit).unwrap()
     }
 
