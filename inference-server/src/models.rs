@@ -90,7 +90,7 @@ pub struct ModelInfo {
     pub revision: String,
     /// Task that it serves.
     pub task: Task,
-    /// "bert", "xlm-roberta", "modernbert", or the family of a language model.
+    /// Architecture of an encoder, such as "bert", or the family of a language model.
     pub architecture: &'static str,
     /// Maximum tokens of a text, special tokens included.
     pub max_input_tokens: usize,

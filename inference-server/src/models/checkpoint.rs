@@ -5,8 +5,10 @@
 //! them, so everything above may trust a configuration.
 
 pub(crate) mod activation;
+pub(crate) mod architecture;
 pub(crate) mod encoder_config;
 pub(crate) mod json;
+pub(crate) mod library_config;
 pub(crate) mod modernbert_config;
 pub(crate) mod sentence_transformers;
 
@@ -22,6 +24,7 @@ use super::gguf::Gguf;
 use super::{Task, weights};
 use encoder_config::EncoderConfig;
 use json::read_json;
+use sentence_transformers::MODULES;
 
 /// The task of the model in a directory, by its GGUF file or its `config.json`.
 ///
@@ -64,12 +67,21 @@ pub(crate) fn gguf_file(dir: &Path) -> Result<Option<String>> {
     Ok(names.pop())
 }
 
-/// Returns true if the model generates text: it is in a GGUF file, or its `model_type` is a
-/// decoder's.
+/// Returns true if the model generates text: its network is a decoder, and no sentence-transformers
+/// package is around it.
+///
+/// # Errors
+/// As [`has_decoder`].
+pub(crate) fn is_decoder(dir: &Path) -> Result<bool> {
+    Ok(gguf_file(dir)?.is_some() || has_decoder(dir)? && !dir.join(MODULES).exists())
+}
+
+/// Returns true if the network is a decoder, whatever it serves: it is in a GGUF file, or its
+/// `model_type` is a decoder's.
 ///
 /// # Errors
 /// As [`gguf_file`], and if there is neither a GGUF file nor a readable `config.json`.
-pub(crate) fn is_decoder(dir: &Path) -> Result<bool> {
+pub(crate) fn has_decoder(dir: &Path) -> Result<bool> {
     #[derive(Deserialize)]
     struct ModelType {
         #[serde(default)]

@@ -7,18 +7,23 @@
 //!
 //! | backbone | serves | why |
 //! |---|---|---|
-//! | `cpu` | BERT and XLM-RoBERTa on the CPU | own kernels: no padding, packed weights, bf16 |
-//! | `gpu` | BERT and XLM-RoBERTa on a GPU | own kernels, vectors pooled on the device |
+//! | `cpu` | BERT, XLM-RoBERTa and DistilBERT on the CPU | own kernels: no padding, packed, bf16 |
+//! | `gpu` | the same on a GPU | own kernels, vectors pooled on the device |
 //! | `candle` | shapes that the CUDA kernels do not support, on a GPU | any shape, f32 |
+//! | `candle` | MPNet on any device | our kernels have no bias on attention |
 //! | `modernbert` | ModernBERT on any device | by candle: our kernels have no RoPE and no windows |
+//! | `library` | the other architectures on any device | by candle-transformers |
 
 pub(crate) mod backbone;
 pub(crate) mod candle;
 pub(crate) mod cpu;
 pub(crate) mod gpu;
+pub(crate) mod library;
 mod lookup;
 pub(crate) mod modernbert;
+mod position_bias;
 
+use super::checkpoint::architecture::Architecture;
 use super::checkpoint::encoder_config::EncoderConfig;
 use super::heads::Head;
 use super::weights::Weights;
@@ -27,6 +32,7 @@ use crate::device::Precision;
 use backbone::{Backbone, compute_error};
 use candle::CandleEncoder;
 use cpu::CpuEncoder;
+use library::LibraryEncoder;
 use modernbert::ModernBertEncoder;
 
 /// An encoder with its weights on a device.
@@ -46,10 +52,16 @@ impl Encoder {
         precision: Precision,
         head: Head,
     ) -> anyhow::Result<Self> {
-        let backbone: Box<dyn Backbone> = match &config.modern {
-            Some(modern) => Box::new(ModernBertEncoder::load(config, modern, weights)?),
-            None if weights.device().is_cpu() => Box::new(CpuEncoder::load(config, weights, precision)?),
-            None => load_on_gpu(config, weights, precision)?,
+        let backbone: Box<dyn Backbone> = match (&config.modern, &config.library) {
+            (Some(modern), _) => Box::new(ModernBertEncoder::load(config, modern, weights)?),
+            (None, Some(library)) => Box::new(LibraryEncoder::load(config, library, weights)?),
+            (None, None) if config.architecture == Architecture::MpNet => {
+                Box::new(CandleEncoder::load(config, weights)?)
+            }
+            (None, None) if weights.device().is_cpu() => {
+                Box::new(CpuEncoder::load(config, weights, precision)?)
+            }
+            (None, None) => load_on_gpu(config, weights, precision)?,
         };
         Ok(Self { backbone, head })
     }

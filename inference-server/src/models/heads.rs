@@ -8,7 +8,9 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module as _};
 
 use super::checkpoint::activation::Activation;
+use super::checkpoint::architecture::Architecture;
 use super::checkpoint::encoder_config::EncoderConfig;
+use super::checkpoint::library_config::{LibraryConfig, LibraryNetwork};
 use super::checkpoint::modernbert_config::{ClassifierPooling, ModernBertConfig};
 use super::checkpoint::sentence_transformers::{DenseActivation, Module, SentenceTransformersConfig};
 use super::weights::Weights;
@@ -261,7 +263,7 @@ fn activate(vector: &Tensor, activation: DenseActivation) -> Result<Tensor> {
 }
 
 /// The layer between a vector and the classifier's output layer: BERT's pooler, RoBERTa's
-/// `classifier.dense`, ModernBERT's prediction head.
+/// `classifier.dense`, DistilBERT's `pre_classifier`, ModernBERT's prediction head.
 struct Transform {
     dense: Linear,
     /// `None` for tanh, which no backbone has as its activation.
@@ -270,10 +272,15 @@ struct Transform {
 }
 
 impl Transform {
-    /// A linear layer and tanh; names of its tensors begin with `at`.
-    fn tanh(weights: &mut Weights, at: &str, hidden: usize) -> anyhow::Result<Self> {
+    /// A linear layer and an activation, tanh if `None`; names of its tensors begin with `at`.
+    fn plain(
+        weights: &mut Weights,
+        at: &str,
+        hidden: usize,
+        activation: Option<Activation>,
+    ) -> anyhow::Result<Self> {
         let dense = linear(weights, at, (hidden, hidden), true)?;
-        Ok(Self { dense, activation: None, norm: None })
+        Ok(Self { dense, activation, norm: None })
     }
 
     /// ModernBERT's prediction head.
@@ -351,12 +358,17 @@ impl SequenceClassificationHead {
                 out: linear(weights, "classifier.", (hidden, labels), true)?,
             });
         }
-        // BERT has its pooler inside of the encoder, RoBERTa a dense layer inside of the head.
-        let (at, out) = match config.family()? {
-            "bert" => (weights.encoder_name("pooler.dense."), "classifier."),
-            _ => ("classifier.dense.".to_owned(), "classifier.out_proj."),
+        // BERT has its pooler inside of the encoder, the others a dense layer inside of the head.
+        let pooler = weights.encoder_name("pooler.dense.");
+        let (at, activation, out) = match (config.architecture, &config.library) {
+            (Architecture::Bert, _) => (pooler.as_str(), None, "classifier."),
+            (Architecture::DistilBert, _) => ("pre_classifier.", Some(Activation::Relu), "classifier."),
+            (_, Some(LibraryConfig { network: LibraryNetwork::Deberta(_, pooler), .. })) => {
+                ("pooler.dense.", Some(*pooler), "classifier.")
+            }
+            _ => ("classifier.dense.", None, "classifier.out_proj."),
         };
-        let transform = Transform::tanh(weights, &at, hidden)?;
+        let transform = Transform::plain(weights, at, hidden, activation)?;
         Ok(Self { pooling: Pooling::Cls, transform, out: linear(weights, out, (hidden, labels), true)? })
     }
 

@@ -7,6 +7,7 @@
 //! GPU, it is the weights plus one tensor.
 
 mod dtype;
+pub(crate) mod library;
 mod pickle;
 mod safetensors;
 
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
+use super::checkpoint::encoder_config::EncoderConfig;
 use super::checkpoint::json::read_json;
 use super::load_progress::LoadProgress;
 
@@ -25,6 +27,22 @@ use super::load_progress::LoadProgress;
 const FORMATS: [(&str, &str); 2] = [
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+];
+
+/// What stands before the names of tensors in checkpoints that were saved with a head.
+const PREFIXES: [&str; 12] = [
+    "",
+    "bert.",
+    "roberta.",
+    "camembert.",
+    "distilbert.",
+    "mpnet.",
+    "deberta.",
+    "nomic_bert.",
+    "new.",
+    "model.",
+    "language_model.model.",
+    "model.language_model.",
 ];
 
 /// The index of a sharded checkpoint: file names by tensor names.
@@ -84,6 +102,9 @@ pub struct Weights {
     shards: Vec<(String, Shard)>,
     device: Device,
     prefix: &'static str,
+    /// Parts of the names that are asked for, and what the checkpoint has in their place; they are
+    /// replaced in this order.
+    names: &'static [(&'static str, &'static str)],
     parameters: u64,
     progress: Arc<LoadProgress>,
 }
@@ -109,20 +130,35 @@ impl Weights {
         for name in names {
             shards.push((name.clone(), Shard::open(dir, name)?));
         }
-        Ok(Self { shards, device: device.clone(), prefix: "", parameters: 0, progress: Arc::clone(progress) })
+        let (device, progress) = (device.clone(), Arc::clone(progress));
+        Ok(Self { shards, device, prefix: "", names: &[], parameters: 0, progress })
+    }
+
+    /// Opens the checkpoint of an encoder, whose tensors are asked for by BERT's names.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_encoder(
+        dir: &Path,
+        config: &EncoderConfig,
+        device: &Device,
+        progress: &Arc<LoadProgress>,
+    ) -> Result<Self> {
+        let architecture = config.architecture;
+        let weights = Self::open(dir, architecture.token_embeddings(), device, progress)?;
+        Ok(Self { names: architecture.tensor_names(), ..weights })
     }
 
     /// Checkpoints that were saved with a head have the network under its own name.
     fn find_prefix(&self, probe: &str) -> Result<&'static str> {
         // Plain first: a checkpoint without a head has no prefix.
-        let prefixes = ["", "bert.", "roberta.", "model.", "language_model.model.", "model.language_model."];
-        let found = prefixes.into_iter().find(|prefix| self.has(&format!("{prefix}{probe}")));
+        let found = PREFIXES.into_iter().find(|prefix| self.has(&format!("{prefix}{probe}")));
         found.with_context(|| {
-            format!("{}: no tensor {probe}, also not behind {}", self.names(), prefixes[1..].join(", "))
+            format!("{}: no tensor {probe}, also not behind {}", self.file_names(), PREFIXES[1..].join(", "))
         })
     }
 
-    fn names(&self) -> String {
+    fn file_names(&self) -> String {
         self.shards.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
@@ -137,7 +173,8 @@ impl Weights {
 
     /// Full name of the network's tensor `name`.
     pub fn encoder_name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        let own = self.names.iter().fold(name.to_owned(), |own, (part, other)| own.replace(part, other));
+        format!("{}{own}", self.prefix)
     }
 
     /// Returns true if the network has the tensor `name`.
@@ -183,7 +220,7 @@ impl Weights {
 
     fn expected(&self, name: &str, shape: &[usize]) -> Result<(&str, &Shard)> {
         let Some((file, shard, found)) = self.find(name) else {
-            bail!("{}: no tensor {name}, expected with shape {shape:?}", self.names());
+            bail!("{}: no tensor {name}, expected with shape {shape:?}", self.file_names());
         };
         ensure!(found == shape, "{file}: tensor {name} has shape {found:?}, config.json asks for {shape:?}");
         Ok((file, shard))

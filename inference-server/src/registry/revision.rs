@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::models::checkpoint::{gguf_file, is_decoder};
+use crate::models::checkpoint::{gguf_file, has_decoder};
 use crate::models::weights::shard_names;
 
 /// Files other than weights that change a model's answers; those that exist are digested.
@@ -79,7 +79,7 @@ fn relevant_files(dir: &Path) -> Result<Vec<String>> {
         Some(file) => vec![file],
         None => shard_names(dir)?,
     };
-    let more: &[&str] = if is_decoder(dir)? { &GENERATION_FILES } else { &[] };
+    let more: &[&str] = if has_decoder(dir)? { &GENERATION_FILES } else { &[] };
     let present = SMALL_FILES.iter().chain(more).filter(|name| dir.join(name).exists());
     files.extend(present.map(|name| (*name).to_owned()));
     // Module directories of sentence-transformers are numbered: 1_Pooling, 2_Dense.

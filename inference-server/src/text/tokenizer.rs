@@ -4,6 +4,8 @@
 //! about either is ignored. Errors name the field of the request that the text came from. Safe to
 //! share between threads.
 
+mod end_token;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -167,6 +169,17 @@ impl TextTokenizer {
         let density = AtomicU32::new(INITIAL_DENSITY.to_bits());
         let inner = Arc::new(inner);
         Ok(Self { inner, max_tokens, added, added_to_pair, lowercase, pair_types: false, density })
+    }
+
+    /// Adds the end token that `tokenizer_config.json` asks for, if the tokenizer does not add it.
+    ///
+    /// # Errors
+    /// If the file is malformed, or asks for a token that the vocabulary lacks.
+    pub fn with_end_token(self, dir: &Path) -> Result<Self> {
+        match end_token::added(&self.inner, dir)? {
+            Some(inner) => Self::new(inner, self.max_tokens, self.lowercase),
+            None => Ok(self),
+        }
     }
 
     /// Sets whether token ids of a pair's second text are marked with `SECOND_TEXT`.

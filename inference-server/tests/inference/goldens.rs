@@ -141,10 +141,28 @@ fn shared(name: &str) -> &'static LoadedModel {
 }
 
 #[derive(Deserialize)]
-struct EntityCase {
-    aggregation: String,
-    text: String,
+pub(crate) struct EntityCase {
+    #[serde(default)]
+    pub(crate) model: String,
+    pub(crate) aggregation: String,
+    pub(crate) text: String,
     entities: Vec<ExpectedEntity>,
+}
+
+impl EntityCase {
+    /// Compares an answer with that of transformers.
+    pub(crate) fn check(&self, found: &[pb::Entity]) {
+        let place = format!("{} {} {:?}", self.model, self.aggregation, self.text);
+        assert_eq!(found.len(), self.entities.len(), "{place}");
+        let chars: Vec<char> = self.text.chars().collect();
+        for (got, expected) in found.iter().zip(&self.entities) {
+            let span = (got.label.as_str(), got.start, got.end);
+            assert_eq!(span, (expected.label.as_str(), expected.start, expected.end), "{place}");
+            assert!((got.score - expected.score).abs() <= TOLERANCE, "{place}");
+            let text: String = chars[got.start as usize..got.end as usize].iter().collect();
+            assert_eq!(got.text, text);
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -157,7 +175,7 @@ struct ExpectedEntity {
 
 const AGGREGATIONS: [&str; 5] = ["none", "simple", "first", "average", "max"];
 
-fn aggregation(name: &str) -> pb::Aggregation {
+pub(crate) fn aggregation(name: &str) -> pb::Aggregation {
     pb::Aggregation::from_str_name(&format!("AGGREGATION_{}", name.to_uppercase())).unwrap()
 }
 
@@ -176,17 +194,7 @@ async fn entities_equal_transformers() {
             };
             let request = pb::ClassifyRequest { settings: Some(settings), texts: vec![case.text.clone()] };
             let answer = running.classification().classify(request).await.unwrap().into_inner();
-            let place = format!("{name} {} {:?}", case.aggregation, case.text);
-            let found = &answer.texts[0].entities;
-            assert_eq!(found.len(), case.entities.len(), "{place}");
-            for (got, expected) in found.iter().zip(&case.entities) {
-                let span = (got.label.as_str(), got.start, got.end);
-                assert_eq!(span, (expected.label.as_str(), expected.start, expected.end), "{place}");
-                assert!((got.score - expected.score).abs() <= TOLERANCE, "{place}");
-                let chars: Vec<char> = case.text.chars().collect();
-                let text: String = chars[got.start as usize..got.end as usize].iter().collect();
-                assert_eq!(got.text, text);
-            }
+            case.check(&answer.texts[0].entities);
         }
     }
 }

@@ -34,8 +34,7 @@ fn load(model: &str, gpu: Device) -> GpuEncoder<Device> {
 fn load_dir(dir: &Path, gpu: Device) -> GpuEncoder<Device> {
     let config = EncoderConfig::read(dir).unwrap();
     let progress = Arc::<LoadProgress>::default();
-    let probe = config.token_embeddings();
-    let mut weights = Weights::open(dir, probe, &candle_core::Device::Cpu, &progress).unwrap();
+    let mut weights = Weights::open_encoder(dir, &config, &candle_core::Device::Cpu, &progress).unwrap();
     let encoder = GpuEncoder::load(gpu, &config, &mut weights).unwrap();
     assert!(weights.parameters() > 10_000);
     encoder

@@ -13,6 +13,7 @@ mod decoders;
 mod embedding;
 #[cfg(not(feature = "cuda"))]
 mod emulated;
+mod encoders;
 mod example;
 mod generation;
 mod gguf;

@@ -33,4 +33,14 @@ impl Activation {
             Self::Silu => math::Activation::Silu,
         }
     }
+
+    /// The activation as candle names it.
+    pub(crate) fn library(self) -> candle_nn::Activation {
+        match self {
+            Self::Gelu => candle_nn::Activation::Gelu,
+            Self::GeluNew => candle_nn::Activation::NewGelu,
+            Self::Relu => candle_nn::Activation::Relu,
+            Self::Silu => candle_nn::Activation::Silu,
+        }
+    }
 }

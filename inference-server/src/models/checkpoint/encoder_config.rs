@@ -1,26 +1,29 @@
-//! `config.json` of an encoder: BERT, XLM-RoBERTa and relatives, ModernBERT.
+//! `config.json` of an encoder.
 //!
-//! Field names are those of transformers. A configuration that was read is checked: its numbers are
-//! bounded, its `model_type` and its head are ones that this server computes.
+//! Field names are those of transformers' BERT, which other families have by other names
+//! (`architecture`). A configuration that was read is checked: its numbers are bounded, its
+//! architecture and its head are ones that this server computes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::activation::Activation;
-use super::json::{check_range, or_default, read_json};
+use super::architecture::Architecture;
+use super::json::{MAX_POSITIONS, check_range, or_default, read_json};
+use super::library_config::{LibraryConfig, Sizes};
 use super::modernbert_config::ModernBertConfig;
 use crate::models::Task;
-use crate::models::decoder::family::model_types;
 
 /// The keys of `config.json` that an encoder needs; others are ignored.
 #[derive(Debug, Clone, Deserialize)]
 pub struct EncoderConfig {
-    /// Family of the checkpoint, as transformers names it.
-    #[serde(default, deserialize_with = "or_default")]
-    pub model_type: String,
+    /// Architecture of the network.
+    #[serde(skip)]
+    pub(crate) architecture: Architecture,
     #[serde(default, deserialize_with = "or_default")]
     architectures: Vec<String>,
     /// Width of a token vector.
@@ -53,6 +56,9 @@ pub struct EncoderConfig {
     /// Keys of ModernBERT alone; `None` for the other families.
     #[serde(skip)]
     pub(crate) modern: Option<ModernBertConfig>,
+    /// Keys for candle-transformers; `None` for architectures that this crate computes by itself.
+    #[serde(skip)]
+    pub(crate) library: Option<LibraryConfig>,
     #[serde(default, deserialize_with = "or_default")]
     matryoshka_dimensions: Vec<usize>,
 }
@@ -69,20 +75,11 @@ fn default_type_vocab_size() -> usize {
     2
 }
 
-/// Prefixes of architectures and their model types, for configurations written before transformers
-/// had `model_type`.
-const ARCHITECTURES: [(&str, &str); 5] = [
-    ("XLMRoberta", "xlm-roberta"),
-    ("Roberta", "roberta"),
-    ("Camembert", "camembert"),
-    ("ModernBert", "modernbert"),
-    ("Bert", "bert"),
-];
 /// Suffixes of architectures without a head for a task: their encoder embeds. Heads of pre-training
 /// are ignored.
 const EMBEDDING_HEADS: [&str; 4] = ["Model", "ForMaskedLM", "ForPreTraining", "ForNextSentencePrediction"];
-/// Upper limit on `max_position_embeddings`, far above the 8,192 of published encoders.
-const MAX_POSITIONS: usize = 1 << 18;
+/// Position of the first token in MPNet, whose padding id is fixed.
+const MPNET_FIRST_POSITION: usize = 2;
 
 impl EncoderConfig {
     /// Reads and checks `config.json`.
@@ -90,23 +87,26 @@ impl EncoderConfig {
     /// # Errors
     /// Names the key, its value and what was expected.
     pub fn read(dir: &Path) -> Result<Self> {
-        let mut config: Self = read_json(dir, "config.json")?;
-        // The earliest published BERTs have an architecture and no model type.
-        if config.model_type.is_empty()
-            && let Some(architecture) = config.architectures.first()
-            && let Some((_, found)) = ARCHITECTURES.iter().find(|(name, _)| architecture.starts_with(name))
-        {
-            config.model_type = (*found).to_owned();
+        let value = read_json(dir, "config.json")?;
+        Self::from_json(value).context("config.json")
+    }
+
+    fn from_json(mut value: Value) -> Result<Self> {
+        let map = value.as_object_mut().context("not an object")?;
+        let architecture = Architecture::of(map)?;
+        architecture.unify(map);
+        let malformed = "not the JSON that was expected";
+        let mut config: Self = serde_json::from_value(value.clone()).context(malformed)?;
+        config.architecture = architecture;
+        if architecture == Architecture::ModernBert {
+            config.modern = Some(serde_json::from_value(value.clone()).context(malformed)?);
         }
-        if config.model_type == "modernbert" {
-            config.modern = Some(read_json(dir, "config.json")?);
-        }
-        config.check().context("config.json")?;
+        config.check()?;
+        config.library = LibraryConfig::of(&config.sizes(), &value)?;
         Ok(config)
     }
 
     fn check(&self) -> Result<()> {
-        self.family()?;
         self.task()?;
         for (key, value, max) in [
             ("hidden_size", self.hidden_size, 1 << 16),
@@ -133,30 +133,37 @@ impl EncoderConfig {
             "invalid max_position_embeddings {}: expected room for a text",
             self.max_position_embeddings
         );
+        ensure!(
+            (0.0..=1.0).contains(&self.layer_norm_eps),
+            "invalid layer_norm_eps {}: expected 0 to 1",
+            self.layer_norm_eps
+        );
         if let Some(modern) = &self.modern {
             modern.check(self.num_hidden_layers)?;
         }
+        let expected = match self.architecture {
+            Architecture::JinaBert => "alibi",
+            Architecture::Gte => "rope",
+            _ => "absolute",
+        };
         if let Some(kind) = &self.position_embedding_type {
-            ensure!(kind == "absolute", "invalid position_embedding_type `{kind}`: expected absolute");
+            ensure!(kind == expected, "invalid position_embedding_type `{kind}`: expected {expected}");
         }
         Ok(())
     }
 
-    /// "bert", "xlm-roberta" or "modernbert": families differ in how positions are counted and what
-    /// tensors are called.
-    ///
-    /// # Errors
-    /// If the model type is another one.
-    pub(crate) fn family(&self) -> Result<&'static str> {
-        match self.model_type.as_str() {
-            "bert" => Ok("bert"),
-            "xlm-roberta" | "roberta" | "camembert" => Ok("xlm-roberta"),
-            "modernbert" => Ok("modernbert"),
-            other => bail!(
-                "invalid model_type `{other}`: expected bert, xlm-roberta, roberta, camembert or modernbert for an \
-                 encoder, or {} for a decoder",
-                model_types()
-            ),
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            architecture: self.architecture,
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            max_position_embeddings: self.max_position_embeddings,
+            type_vocab_size: self.type_vocab_size,
+            layer_norm_eps: self.layer_norm_eps,
+            hidden_act: self.hidden_act,
         }
     }
 
@@ -165,51 +172,59 @@ impl EncoderConfig {
     /// # Errors
     /// If this server does not compute the head.
     pub(crate) fn task(&self) -> Result<Task> {
-        let Some(architecture) = self.architectures.first() else { return Ok(Task::Embedding) };
-        if architecture.ends_with("ForTokenClassification") {
+        let task = self.task_of_head()?;
+        ensure!(
+            self.architecture.computes(task),
+            "invalid architecture `{}`: expected an embedding model, as no other head of {} is computed",
+            self.architectures.first().map_or("", String::as_str),
+            self.architecture.name()
+        );
+        Ok(task)
+    }
+
+    fn task_of_head(&self) -> Result<Task> {
+        let Some(class) = self.architectures.first() else { return Ok(Task::Embedding) };
+        if class.ends_with("ForTokenClassification") {
             ensure!(self.id2label.len() > 1, "invalid id2label: expected two labels or more");
             return Ok(Task::TokenClassification);
         }
-        if architecture.ends_with("ForSequenceClassification") {
+        if class.ends_with("ForSequenceClassification") {
             let labels = self.id2label.len();
-            ensure!(labels == 1, "invalid id2label with {labels} labels: expected one for {architecture}");
+            ensure!(labels == 1, "invalid id2label with {labels} labels: expected one for {class}");
             return Ok(Task::Ranking);
         }
-        if EMBEDDING_HEADS.iter().any(|head| architecture.ends_with(head)) {
+        // A decoder that embeds was trained as a language model, whose head is ignored.
+        let generates = self.architecture.is_decoder() && class.ends_with("ForCausalLM");
+        if generates || EMBEDDING_HEADS.iter().any(|head| class.ends_with(head)) {
             return Ok(Task::Embedding);
         }
         bail!(
-            "invalid architecture `{architecture}`: expected …{}, …ForTokenClassification or \
-             …ForSequenceClassification",
+            "invalid architecture `{class}`: expected …{}, …ForTokenClassification or …ForSequenceClassification",
             EMBEDDING_HEADS.join(", …")
         )
     }
 
     /// Returns true if the second text of a pair has token type 1.
     pub(crate) fn has_pair_types(&self) -> bool {
-        self.model_type == "bert" && self.type_vocab_size > 1
-    }
-
-    /// Name of the tensor with the token embeddings.
-    pub fn token_embeddings(&self) -> &'static str {
-        if self.modern.is_some() {
-            "embeddings.tok_embeddings.weight"
-        } else {
-            "embeddings.word_embeddings.weight"
-        }
+        matches!(self.architecture, Architecture::Bert | Architecture::DebertaV2) && self.type_vocab_size > 1
     }
 
     /// Position of a text's first token: RoBERTa counts from the padding id + 1.
     pub(crate) fn first_position(&self) -> usize {
-        match self.model_type.as_str() {
-            "bert" | "modernbert" => 0,
-            _ => self.pad_token_id.unwrap_or(1) + 1,
+        match self.architecture {
+            Architecture::Roberta => self.pad_token_id.unwrap_or(1) + 1,
+            Architecture::MpNet => MPNET_FIRST_POSITION,
+            _ => 0,
         }
     }
 
-    /// Length of the longest text that the position embeddings cover, in tokens.
+    /// Length of the longest text that the network computes, in tokens: what its positions cover,
+    /// or fewer where candle-transformers would need too much memory.
     pub(crate) fn max_tokens(&self) -> usize {
-        self.max_position_embeddings - self.first_position()
+        match &self.library {
+            Some(library) => library.positions,
+            None => self.max_position_embeddings - self.first_position(),
+        }
     }
 
     /// Lengths below `dimensions` to which an embedding may be truncated, ascending. Kusupati et
@@ -272,7 +287,7 @@ mod tests {
             let dir = with_files(&[("config.json", value)]);
             match (EncoderConfig::read(dir.path()), expected) {
                 (Ok(config), Ok((family, tokens))) => {
-                    assert_eq!((config.family().unwrap(), config.max_tokens()), (family, tokens));
+                    assert_eq!((config.architecture.name(), config.max_tokens()), (family, tokens));
                 }
                 (Err(error), Err(part)) => assert!(format!("{error:#}").contains(part), "{error:#}"),
                 (got, expected) => panic!("{got:?} instead of {expected:?}"),

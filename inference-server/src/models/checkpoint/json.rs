@@ -10,6 +10,9 @@ use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
+/// Upper limit on `max_position_embeddings`, far above the 8,192 of published encoders.
+pub(super) const MAX_POSITIONS: usize = 1 << 18;
+
 /// Reads a JSON file of the model's directory.
 ///
 /// # Errors

@@ -14,6 +14,9 @@ use serde::Deserialize;
 use super::json::{or_default, read_json, read_optional};
 use crate::models::Pooling;
 
+/// The file that makes a directory a sentence-transformers package.
+pub(crate) const MODULES: &str = "modules.json";
+
 /// An entry of `modules.json`.
 #[derive(Debug, Deserialize)]
 struct ModuleEntry {
@@ -159,7 +162,7 @@ impl SentenceTransformersConfig {
     /// # Errors
     /// If a file is malformed or asks for what this server does not compute.
     pub(crate) fn read(dir: &Path, name: &str, hidden_size: usize) -> Result<Self> {
-        let listed: Option<Vec<ModuleEntry>> = read_optional(dir, "modules.json")?;
+        let listed: Option<Vec<ModuleEntry>> = read_optional(dir, MODULES)?;
         let pooling = listed.iter().flatten().find(|module| short_kind(&module.kind) == "Pooling");
         let pooling_dir = pooling.map(folder).transpose()?;
         let pooling_dir = pooling_dir.unwrap_or_else(|| "1_Pooling".to_owned());

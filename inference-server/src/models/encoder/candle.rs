@@ -1,5 +1,5 @@
-//! BERT and XLM-RoBERTa on any device of candle, without padding; and the attention that ModernBERT
-//! shares with them.
+//! BERT, its relatives and MPNet on any device of candle, without padding; and the attention that
+//! ModernBERT shares with them.
 //!
 //! Rows are packed one after the other: everything but attention works on all tokens at once, and
 //! attention on runs of rows of equal length. So nothing is spent on padding, there is no mask, and
@@ -11,6 +11,7 @@ use candle_core::{D, Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module, ops::softmax_last_dim};
 
 use super::backbone::{Backbone, compute_error};
+use super::position_bias::PositionBias;
 use crate::models::ComputeError;
 use crate::models::checkpoint::activation::Activation;
 use crate::models::checkpoint::encoder_config::EncoderConfig;
@@ -32,6 +33,8 @@ pub(crate) struct CandleEncoder {
     second_text: usize,
     norm: LayerNorm,
     layers: Vec<Layer>,
+    /// What MPNet adds to attention scores.
+    bias: Option<PositionBias>,
 }
 
 /// Neighbouring rows of equal length in the packed batch.
@@ -68,6 +71,7 @@ impl CandleEncoder {
             .map(|index| Layer::load(config, weights, &format!("encoder.layer.{index}")))
             .collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
+            bias: PositionBias::load(config, weights)?,
             device: token_embeddings.device().clone(),
             first_position: config.first_position(),
             token_embeddings,
@@ -94,8 +98,9 @@ impl CandleEncoder {
         let tokens = self.token_embeddings.index_select(&Tensor::from_vec(ids, count, &self.device)?, 0)?;
         let positions = self.positions.index_select(&Tensor::from_vec(positions, count, &self.device)?, 0)?;
         let mut hidden = self.norm.forward(&(tokens + positions)?)?;
+        let positions = self.bias.as_ref().map_or(Positions::Free, Positions::Bias);
         for layer in &self.layers {
-            hidden = layer.forward(&hidden, &runs)?;
+            hidden = layer.forward(&hidden, &runs, positions)?;
         }
         Ok(hidden)
     }
@@ -162,8 +167,18 @@ impl Run {
     }
 }
 
-/// softmax(QKᵀ/√d)·V for each row of a run. With a window, a token attends to that many tokens to
-/// either side.
+/// What attention adds to its scores by the positions of queries and keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Positions<'a> {
+    /// Nothing.
+    Free,
+    /// Minus infinity for keys that are farther away than this to either side.
+    Window(usize),
+    /// A learned number for each distance and head.
+    Bias(&'a PositionBias),
+}
+
+/// softmax(QKᵀ/√d)·V for each row of a run.
 ///
 /// Queries of long rows are computed in pieces, so that the length × length scores are never in
 /// memory at once.
@@ -171,8 +186,9 @@ pub(crate) fn attention(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
-    window: Option<usize>,
+    positions: Positions<'_>,
 ) -> Result<Tensor> {
+    let window = if let Positions::Window(window) = positions { Some(window) } else { None };
     let (rows, heads, length, size) = query.dims4()?;
     let query = (query * (1.0 / (size as f64).sqrt()))?;
     let piece = (MAX_SCORES / (rows * heads * length)).clamp(1, length);
@@ -188,6 +204,10 @@ pub(crate) fn attention(
         if let Some(window) = window.filter(|window| end - first > window + 1) {
             let mask = band(start..start + count, first..end, window, query.device())?;
             scores = scores.broadcast_add(&mask)?;
+        }
+        if let Positions::Bias(bias) = positions {
+            scores =
+                scores.broadcast_add(&bias.scores(start..start + count, first..end, query.device())?)?;
         }
         let values = value.narrow(2, first, end - first)?.contiguous()?;
         parts.push(softmax_last_dim(&scores)?.matmul(&values)?);
@@ -242,18 +262,19 @@ impl Layer {
         })
     }
 
-    fn forward(&self, hidden: &Tensor, runs: &[Run]) -> Result<Tensor> {
+    fn forward(&self, hidden: &Tensor, runs: &[Run], positions: Positions<'_>) -> Result<Tensor> {
         let qkv = self.qkv.forward(hidden)?;
-        let contexts = runs.iter().map(|run| self.attend(&qkv, run)).collect::<Result<Vec<_>>>()?;
+        let contexts =
+            runs.iter().map(|run| self.attend(&qkv, run, positions)).collect::<Result<Vec<_>>>()?;
         let context = self.o_proj.forward(&Tensor::cat(&contexts, 0)?)?;
         let hidden = self.attention_norm.forward(&(context + hidden)?)?;
         let inner = self.activation.apply(&self.up.forward(&hidden)?)?;
         self.output_norm.forward(&(self.down.forward(&inner)? + hidden)?)
     }
 
-    fn attend(&self, qkv: &Tensor, run: &Run) -> Result<Tensor> {
+    fn attend(&self, qkv: &Tensor, run: &Run, positions: Positions<'_>) -> Result<Tensor> {
         let [query, key, value] = run.heads_of(qkv, self.heads)?;
-        run.joined(&attention(&query, &key, &value, None)?)
+        run.joined(&attention(&query, &key, &value, positions)?)
     }
 }
 

@@ -173,8 +173,7 @@ mod tests {
     fn load(name: &str, unit: Option<Unit>) -> CpuEncoder {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/models").join(name);
         let config = EncoderConfig::read(&dir).unwrap();
-        let mut weights =
-            Weights::open(&dir, config.token_embeddings(), &Device::Cpu, &Default::default()).unwrap();
+        let mut weights = Weights::open_encoder(&dir, &config, &Device::Cpu, &Default::default()).unwrap();
         CpuEncoder::load_for(&config, &mut weights, unit).unwrap()
     }
 

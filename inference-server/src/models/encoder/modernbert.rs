@@ -8,7 +8,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module, rotary_emb};
 
 use super::backbone::{Backbone, compute_error};
-use super::candle::{Run, attention, equal_lengths, in_length_order};
+use super::candle::{Positions, Run, attention, equal_lengths, in_length_order};
 use crate::models::ComputeError;
 use crate::models::checkpoint::activation::Activation;
 use crate::models::checkpoint::encoder_config::EncoderConfig;
@@ -155,7 +155,8 @@ impl Layer {
         let [query, key, value] = run.heads_of(qkv, self.heads)?;
         let query = rotary_emb::rope(&query, &rope.cos, &rope.sin)?;
         let key = rotary_emb::rope(&key, &rope.cos, &rope.sin)?;
-        run.joined(&attention(&query, &key, &value, self.window)?)
+        let positions = self.window.map_or(Positions::Free, Positions::Window);
+        run.joined(&attention(&query, &key, &value, positions)?)
     }
 }
 

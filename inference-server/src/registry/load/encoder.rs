@@ -37,9 +37,13 @@ pub(super) fn load(
     let task = config.task()?;
     let limit = config.max_tokens();
     let max_input_tokens = settings.max_seq_length.map_or(limit, |length| length.min(limit));
-    let tokenizer = TextTokenizer::read(&dir, config.vocab_size, max_input_tokens, settings.lowercase)?
-        .with_pair_types(config.has_pair_types());
-    let mut weights = Weights::open(&dir, config.token_embeddings(), &device.device, progress)?;
+    let architecture = config.architecture;
+    let mut tokenizer = TextTokenizer::read(&dir, config.vocab_size, max_input_tokens, settings.lowercase)?;
+    if architecture.is_decoder() {
+        tokenizer = tokenizer.with_end_token(&dir)?;
+    }
+    let tokenizer = tokenizer.with_pair_types(config.has_pair_types());
+    let mut weights = Weights::open_encoder(&dir, &config, &device.device, progress)?;
     let labels = if task == Task::TokenClassification { config.labels()? } else { Vec::new() };
     let head = load_head(&dir, &config, &settings, labels.len(), &mut weights)?;
     let (sparse, multi_vector_dimensions) = head.extras();
@@ -49,7 +53,7 @@ pub(super) fn load(
         name: name.to_owned(),
         revision: revision::revision(store, name)?,
         task,
-        architecture: config.family()?,
+        architecture: architecture.name(),
         max_input_tokens,
         dimensions: if embeds { settings.dimensions } else { 0 },
         pooling: embeds.then_some(settings.pooling),
