@@ -4,7 +4,7 @@
 //! embedding model if a sentence-transformers package is around it. Families that are close to one
 //! of these and not computed are refused by name, with what is lacking.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use crate::models::Task;
@@ -144,6 +144,10 @@ impl Architecture {
             "" => CLASSES.iter().find(|(start, _)| class.starts_with(start)).map_or("", |(_, kind)| *kind),
             kind => kind,
         };
+        ensure!(
+            !model_type.is_empty(),
+            "not the JSON that was expected: no model_type, and no known class in architectures"
+        );
         if let Some((_, found)) = MODEL_TYPES.iter().find(|(kind, _)| *kind == model_type) {
             return Ok(*found);
         }
@@ -265,7 +269,7 @@ mod tests {
         );
         check(json!({"model_type": "llama"}), Err("qwen2, qwen3 and mistral are computed"));
         check(json!({"model_type": "deberta"}), Err("versions 2 and 3"));
-        check(json!({"model_type": 5}), Err("invalid model_type ``: expected bert"));
+        check(json!({"model_type": 5}), Err("no model_type, and no known class"));
     }
 
     #[test]
