@@ -167,6 +167,7 @@ fn umap_params(settings: &Settings) -> umap::UmapParams {
         n_neighbors: settings.n_neighbors,
         min_dist: settings.min_dist,
         seed: settings.seed,
+        // 0 takes every core; the map is the same for any number of threads.
         threads: 0,
         ..umap::UmapParams::default()
     }
@@ -184,10 +185,14 @@ fn parameters(settings: &Settings, found: &Partition) -> serde_json::Value {
             "metric": "cosine", "random_state": settings.seed },
         "eigenmap": { "n_neighbors": used.n_neighbors, "n_components": found.space.dims - 1, "metric": "cosine" },
         "hdbscan": { "min_cluster_size": used.min_cluster_size, "min_samples": used.min_samples,
+            // scikit-learn counts the point itself, scikit-learn-contrib/hdbscan does not: 2 here
+            // is 1 there.
             "min_samples_counts_the_point_itself": true, "metric": "euclidean",
             "cluster_selection_method": selection, "engine": settings.engine },
         "quality": "of the clusters in the eigenmap, noise excluded",
     });
+    // The first refused partition is that of the settings as given; its share is the reason for all
+    // later attempts.
     if let Some(share) = found.refused.first() {
         parameters["varied"] = json!({
             "attempt": found.refused.len() + 1,
@@ -267,6 +272,7 @@ impl Stage for AnalyzerStage {
 
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let mut outcomes = Vec::with_capacity(batch.len());
+        // One after the other: an analysis takes every core by itself.
         for _ in batch {
             outcomes.push(self.analyze().await);
         }
@@ -274,6 +280,7 @@ impl Stage for AnalyzerStage {
     }
 
     async fn validate_input(&self) -> Result<(), StageError> {
+        // The settings were checked when the process started; an analysis needs nothing else.
         self.pool.acquire().await?;
         Ok(())
     }

@@ -126,10 +126,12 @@ pub(crate) async fn serve(
     drain: Duration,
 ) -> Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
+    // Alive before it is ready: a liveness probe must not restart a process whose database is away.
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     tokio::spawn(watch_readiness(reporter, entrance.ready(), services.pool.clone(), stop.clone()));
     entrance.access.watch();
     let reflection = tonic_reflection::server::Builder::configure()
+        // Reflection lists registered files alone, and the health service brings its own.
         .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
@@ -137,6 +139,7 @@ pub(crate) async fn serve(
     let routes = routes(services).add_service(health).add_service(reflection);
     let patience = stop.clone();
     let server = tonic::transport::Server::builder()
+        // Around every route, so that a service that is added later cannot be left open.
         .layer(entrance.gate)
         // A peer that is gone without a word would hold the room of its calls for ever.
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
@@ -156,6 +159,7 @@ pub(crate) async fn serve(
 }
 
 fn routes(services: Services) -> Routes {
+    // A macro, since the generated servers share no trait that has these limits.
     macro_rules! limited {
         ($server:ident) => {
             $server::new(services.clone())
@@ -165,6 +169,8 @@ fn routes(services: Services) -> Routes {
         };
     }
     let routes = Routes::new(limited!(StageServiceServer));
+    // A process that drives no runs answers for its stages alone; callers find the rest at the
+    // orchestrator.
     if services.orchestrator.is_none() {
         return routes;
     }
@@ -197,6 +203,7 @@ async fn watch_readiness(
         } else {
             tonic_health::ServingStatus::NotServing
         };
+        // Relaxed: nothing else is read on the strength of this flag.
         ready.store(answers, Ordering::Relaxed);
         reporter.set_service_status(READY, status).await;
         tokio::select! {

@@ -102,6 +102,7 @@ impl CachedEmbeddings {
         if !missing.is_empty() {
             let asked = missing.iter().map(|index| texts[*index].clone()).collect();
             let found = self.inference.embed(model, prompt_name, asked).await?;
+            // Failures are not remembered, since another try may succeed.
             let made: Vec<(Key, Vec<f32>)> = missing
                 .iter()
                 .zip(&found)
@@ -112,11 +113,14 @@ impl CachedEmbeddings {
             }
             self.remember(made).await;
         }
+        // A row is missing where the server's list of items, with which rows are zipped, is shorter
+        // than the texts.
         Ok(rows.into_iter().map(|row| row.unwrap_or_else(|| Err("no answer".to_owned()))).collect())
     }
 
     async fn known(&self, keys: Vec<Key>, dimensions: usize) -> Vec<Option<Vec<f32>>> {
         let (levels, count) = (Arc::clone(&self.levels), keys.len());
+        // Reads files, which no thread that serves calls may wait for.
         let found =
             tokio::task::spawn_blocking(move || keys.iter().map(|key| levels.get(key, dimensions)).collect());
         // A panic of the reading task costs the remembered vectors and not the new ones.
@@ -167,6 +171,7 @@ impl Levels {
         if since.elapsed() < self.memory_lifetime {
             return Some(vector.clone());
         }
+        // Old vectors go when they are asked for; the others are pushed out by newer ones.
         memory.remove(key);
         None
     }
@@ -174,11 +179,14 @@ impl Levels {
     fn keep_in_memory(&self, key: Key, vector: Vec<f32>) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         if memory.capacity() > 0 {
+            // A vector from a file starts a new life here: its key names the revision, so age does
+            // not make it wrong.
             memory.insert(key, (Instant::now(), vector));
         }
     }
 
     fn put(&self, made: Vec<(Key, Vec<f32>)>) {
+        // A full disk costs the remembering and not the vectors.
         if let Some(disk) = &self.disk
             && let Err(error) = disk.put(&made)
         {
@@ -210,6 +218,7 @@ impl Disk {
     fn get(&self, key: &Key, dimensions: usize) -> Option<Vec<f32>> {
         let path = self.path(key);
         let age = age(&path)?;
+        // Not removed here: `shrink` does that after the next write.
         if age >= self.limits.lifetime {
             return None;
         }
@@ -233,6 +242,7 @@ impl Disk {
             fs::write(&scratch, bytes)?;
             fs::rename(&scratch, &path)?;
         }
+        // After every batch, so that the limits hold however the process ends.
         self.shrink()
     }
 
@@ -241,6 +251,8 @@ impl Disk {
         let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
+            // Skipped where another process has just removed it. Scratch files of dead processes
+            // count like others.
             if let Ok(written) = entry.metadata().and_then(|metadata| metadata.modified()) {
                 files.push((written, entry.path()));
             }

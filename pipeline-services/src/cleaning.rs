@@ -46,7 +46,9 @@ pub(crate) fn clean_place(text: &str) -> Cleaned {
 fn clean_by(text: &str, scrub: fn(&str) -> Scrubbed) -> Cleaned {
     let mut cleaned = Cleaned { text: text.to_owned(), entities_removed: BTreeMap::new() };
     for _ in 0..ROUNDS.min(4 + FURTHER / text.len().max(1)) {
+        // Decoded first: portals publish escaped HTML, whose tags show only then.
         let plain = normalise(&markup::to_text(&entities::decode(&cleaned.text)));
+        // In every round, since what a round uncovers may hold personal data as well.
         let scrubbed = scrub(&plain);
         for (kind, count) in scrubbed.removed {
             *cleaned.entities_removed.entry(kind).or_default() += count;

@@ -98,6 +98,7 @@ fn default_module(stage: StageName) -> ModuleConfig {
 #[derive(Debug, Clone, Args)]
 struct Options {
     /// PostgreSQL with pgvector
+    // Help would print the value of the variable, password and all.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
     database_url: Option<Secret>,
     /// Connections to the database at most
@@ -145,6 +146,7 @@ struct Options {
 }
 
 fn backoff(text: &str) -> Result<f64, String> {
+    // NaN is in no range, so it is refused too.
     let seconds = text.parse::<f64>().ok().filter(|seconds| (0.01..=3600.0).contains(seconds));
     seconds.ok_or_else(|| format!("invalid back-off `{text}`: expected seconds from 0.01 to 3600"))
 }
@@ -220,6 +222,7 @@ impl Config {
     pub(crate) fn works_on(&self, stage: StageName, role: Role) -> bool {
         match self.modules.get(stage.service()) {
             Some(module) => module.enabled,
+            // `all` must not begin to visit portals just because no file was written.
             None => stage != StageName::Scrape || role == Role::Scraper,
         }
     }
@@ -231,6 +234,7 @@ impl Config {
     pub(crate) fn settings<T: DeserializeOwned>(&self, stage: StageName, known: &[&str]) -> Result<T> {
         let settings = self.module(stage).settings;
         let place = format!("modules.{}.settings", stage.service());
+        // Before serde, whose own refusal proposes no key.
         refuse_unknown(&place, &settings, known)?;
         numbers::check(stage.service(), &settings)?;
         T::deserialize(settings).with_context(|| format!("{place} is not valid"))
@@ -251,6 +255,7 @@ fn read_modules(path: &Path) -> Result<BTreeMap<String, ModuleConfig>> {
 
 fn parse_modules(text: &str) -> Result<BTreeMap<String, ModuleConfig>> {
     let root: toml::Table = toml::from_str(text)?;
+    // A typo that is passed over costs a run, so unknown keys are refused at every level.
     refuse_unknown("the file", &root, &["modules"])?;
     let Some(modules) = root.get("modules") else { return Ok(BTreeMap::new()) };
     let modules = modules.as_table().context("modules is not a table")?;
@@ -263,6 +268,7 @@ fn parse_module(name: &str, block: &toml::Value) -> Result<ModuleConfig> {
     let place = format!("modules.{name}");
     let table = block.as_table().with_context(|| format!("{place} is not a table"))?;
     refuse_unknown(&place, table, &MODULE_KEYS)?;
+    // It repeats the table's name; a different one is a block that was copied.
     if let Some(stated) = table.get("name")
         && stated.as_str() != Some(name)
     {
@@ -287,6 +293,7 @@ fn parse_module(name: &str, block: &toml::Value) -> Result<ModuleConfig> {
 
 fn timing(lease: u64, backoff: f64) -> Timing {
     let backoff = Duration::from_secs_f64(backoff);
+    // A first delay above the usual longest one is what the operator asked for.
     let longest_backoff = Timing::default().longest_backoff.max(backoff);
     Timing { lease: Duration::from_secs(lease), backoff, longest_backoff }
 }

@@ -108,6 +108,8 @@ impl Embedder {
         let give_up = tokio::time::Instant::now() + LOADING;
         let info = loop {
             match self.embeddings.inference().embedding_model(self.settings.model.as_deref()).await {
+                // Nothing else is waited for here: the worker waits for a server that is away, at
+                // no cost of tries.
                 Err(InferenceError::Loading(_)) if tokio::time::Instant::now() < give_up => {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
@@ -122,7 +124,10 @@ impl Embedder {
     /// its model since then is an error.
     async fn current(&self) -> Result<(EmbeddingModelInfo, EmbeddingModel), StageError> {
         let active = vectors::active(&mut *self.pool.acquire().await?).await?;
+        // Cloned out of the lock, so that batches do not wait for each other's questions.
         let known = self.served.lock().await.clone();
+        // Compared with the row, since the plan of another process may have activated another
+        // model.
         if let Some(info) = known
             && let Some(model) = active.clone().filter(|model| model.is(&identity(&info)))
         {
@@ -131,6 +136,8 @@ impl Embedder {
         let info = self.ask().await?;
         match active.filter(|model| model.is(&identity(&info))) {
             Some(model) => Ok((info, model)),
+            // A retry and no wait: tries are limited, so a server that keeps its new model ends the
+            // task.
             None => Err(StageError::Retry(format!(
                 "the inference server now serves {}@{}, not the model that this run was planned with: start a new run",
                 info.name, info.revision
@@ -145,6 +152,7 @@ impl Embedder {
     ) -> Result<Vec<(i64, Outcome)>, StageError> {
         let texts = chunk.iter().map(|(_, label)| label.clone()).collect();
         let (info, stored) = model;
+        // Models such as E5 embed stored texts and queries under different prompts.
         let rows = self.embeddings.embed(info, &info.passage_prompt, texts).await?;
         self.vectors.fetch_add(rows.len() as u64, Ordering::Relaxed);
         Ok(chunk
@@ -153,6 +161,7 @@ impl Embedder {
             .map(|((skill_id, _), row)| {
                 let outcome = row
                     .map(|vector| Effect::Embedded { skill_id: *skill_id, model_id: stored.model_id, vector })
+                    // An error of one text is about its content and comes again with it.
                     .map_err(StageError::Fail);
                 (*skill_id, outcome)
             })
@@ -212,6 +221,7 @@ impl Stage for Embedder {
             Err(error @ StageError::Retry(_)) => return Ok(vec![Err(error); batch.len()]),
             known => known?,
         };
+        // A subject that is no id gets an error of its own below.
         let ids: Vec<i64> = batch.iter().filter_map(|task| skill_id(task).ok()).collect();
         let mut connection = self.pool.acquire().await?;
         let labels = vectors::labels(&mut connection, &ids).await?;
@@ -224,6 +234,7 @@ impl Stage for Embedder {
                 Err(error) => {
                     // The server may have come back with another model.
                     *self.served.lock().await = None;
+                    // Only this chunk: the vectors of the others are written.
                     outcomes.extend(chunk.iter().map(|(id, _)| (*id, Err(error.clone()))));
                 }
             }

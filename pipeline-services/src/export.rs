@@ -157,6 +157,8 @@ impl Pages<'_> {
                 (skill_rows(skills, &postings), ids.last().map(|posting| (*posting, 0)))
             }
         };
+        // A page of postings without skills has a next one; only a page without postings is the
+        // end.
         let Some(next) = next else { return Ok(None) };
         self.after = next;
         Ok(Some(rows))
@@ -171,6 +173,7 @@ fn skill_rows(skills: Vec<Skill>, postings: &[Posting]) -> Vec<Row> {
     let mut cut: HashMap<(Uuid, Field), Sentences<'_>> = HashMap::new();
     let mut rows = Vec::with_capacity(skills.len());
     for skill in skills {
+        // Its posting may have gone between the statements.
         let Some((posting, document)) = postings.get(&skill.job_id) else { continue };
         let sentence = span(&skill).map(|(field, start, end)| {
             let sentences =
@@ -277,6 +280,7 @@ impl Encoder {
     fn take(&mut self) -> Vec<u8> {
         let mut chunk = std::mem::take(&mut self.bytes);
         if let Format::Csv(dialect) = self.format {
+            // A CSV writer gives its bytes away only as a whole.
             let full = std::mem::replace(&mut self.csv, dialect.writer());
             chunk.extend(full.into_inner().unwrap_or_default());
         }

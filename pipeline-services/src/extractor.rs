@@ -164,11 +164,14 @@ impl Extractor {
         let mut all = self.source.candidates(tokens, &scope, self.taxonomy.as_deref());
         all.extend(phrases::standards(tokens, &self.patterns));
         let ordinary = self.patterns.ordinary.phrases.find(tokens);
+        // Merged first: `longest` compares spans alone and would keep any one of equal ones.
         let known = longest(candidates::named(candidates::merge(all), &ordinary), |found| found.span());
         let known: Vec<Candidate> = known.into_iter().filter_map(Named::skill).collect();
+        // After the names are settled, since a phrase adds only what no other source knows.
         let introduced = phrases::introduced(tokens, &scope, &known);
         let tagged = entities.iter().filter(|entity| entity.field == field);
         let tagged: Vec<Candidate> = tagged.filter_map(|entity| candidates::tagged(tokens, entity)).collect();
+        // Again, since a tagger may confirm a name or mark more words than it has.
         let all = candidates::merge(known.into_iter().chain(introduced).chain(tagged).collect());
         longest(all, |candidate| (candidate.first, candidate.end))
             .into_iter()
@@ -183,6 +186,7 @@ impl Extractor {
         scope: &Scope<'_>,
     ) -> Option<Mention> {
         let confidence = candidate.confidence * scope.trust(candidate.first, candidate.kind);
+        // Names have passed this already; standards and a tagger's finds have not.
         if confidence < REPORTED || !scope.open(candidate.first, candidate.end, &candidate.category) {
             return None;
         }
@@ -225,6 +229,7 @@ fn document_language(document: &Document, fields: &[(Field, Tokens<'_>); 3]) -> 
         true => Language::En,
         false => Language::Es,
     });
+    // The title last: English names of jobs stand over Spanish texts as well.
     let [(_, title), (_, description), (_, requirements)] = fields;
     // Not tuned: fewer words say too little about their language.
     let longest = [description, requirements, title].into_iter().find(|tokens| tokens.len() >= 5);

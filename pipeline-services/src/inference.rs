@@ -80,6 +80,7 @@ impl From<Status> for InferenceError {
 /// connection to it.
 fn broken(status: &Status) -> Option<String> {
     let mut cause = std::error::Error::source(status)?;
+    // The outer errors say only that the transport failed.
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
@@ -98,10 +99,13 @@ impl From<InferenceError> for StageError {
         let reason = crate::telemetry::chain(&error);
         match &error {
             InferenceError::Refused(status) => match status.code() {
+                // A deadline that passed is a busy server's too: it answers late.
                 Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => {
                     let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
                     Self::Unavailable { dependency: Dependency::Inference, reason, after }
                 }
+                // Faults of the server, which may pass; the other codes blame the request, which
+                // stays the same.
                 Code::Internal | Code::Unknown | Code::Aborted => Self::Retry(reason),
                 _ => Self::Fail(reason),
             },
@@ -283,6 +287,7 @@ impl InferenceClient {
             .classify(request)
             .await?
             .into_inner();
+        // Spans are assigned by place: an answer of another length would mark the wrong texts.
         if answer.texts.len() != count {
             return Err(InferenceError::BadAnswer(format!("{} of {count} texts", answer.texts.len())));
         }
@@ -301,9 +306,11 @@ impl InferenceClient {
     ) -> Result<Vec<Result<Vec<f32>, String>>, InferenceError> {
         let count = texts.len();
         let settings = EmbedSettings {
+            // With the revision: vectors of another one must not be stored under this one.
             model: Some(ModelRef { name: model.name.clone(), revision: model.revision.clone() }),
             prompt_name: prompt_name.to_owned(),
             normalize: Some(true),
+            // A long query loses its end instead of failing.
             truncation: Truncation::Right.into(),
             ..EmbedSettings::default()
         };
@@ -334,6 +341,7 @@ fn connect(
 ) -> Result<Connection, InferenceError> {
     let server = options.credentials.server(address)?.tuned(|endpoint| {
         let endpoint = endpoint
+            // Short: a server that is away shows at once, and the worker does the waiting.
             .connect_timeout(Duration::from_secs(2))
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(3));
@@ -408,6 +416,7 @@ fn check_row(
         return Err(format!("{}: {}", error.reason, error.message));
     }
     let norm = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    // NaN is not below the bound, so what is not finite fails here as well.
     if (norm - 1.0).abs() < 1e-3 { Ok(row) } else { Err(format!("vector has length {norm}, expected 1")) }
 }
 

@@ -222,8 +222,7 @@ fn cleaned(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Result<
     check_published(posting.posted_date, now)?;
     check_collected(posting.scraped_at, now)?;
     let content_hash = content_hash(&posting);
-    // Last: whether the address held personal data must be known, and the hash may have to stand
-    // for an id.
+    // Last: it depends on what the address lost, and the hash may have to stand for an id.
     let at = (posting.portal.as_str(), posting.url.as_str());
     let external_id = cleaner.identity(posting.external_id.as_deref(), at, &content_hash);
     posting.external_id = Some(external_id.clone());

@@ -15,6 +15,7 @@ const LAST_WORK: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // First, so that whatever fails at the start is logged.
     observatory_pipeline::start_telemetry();
     let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(observatory_pipeline::run(&cli));

@@ -46,6 +46,7 @@ pub(crate) async fn serve(
 
 /// Counters of every stage in the text format of Prometheus, one metric after the other.
 fn render(stages: &BTreeMap<StageName, StageEntry>) -> String {
+    // The format wants all samples of a metric together, under one line with its type.
     let mut metrics: BTreeMap<String, Vec<(&'static str, f64)>> = BTreeMap::new();
     for (name, entry) in stages {
         for (metric, value) in entry.stage.metrics().into_iter().chain(entry.counters.values()) {

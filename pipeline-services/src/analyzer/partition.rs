@@ -70,11 +70,14 @@ pub(super) fn attempts(settings: &Settings) -> Vec<Attempt> {
     let leaves = Attempt { selection, ..given };
     // 0 stays 0, so that it is refused as the setting it is.
     let fine = Attempt { min_samples: 1.min(given.min_samples), ..leaves };
+    // Never 1: HDBSCAN knows no cluster of one point.
     let small = Attempt { min_cluster_size: given.min_cluster_size.div_ceil(2).max(2), ..fine };
     let wide = Attempt { n_neighbors: given.n_neighbors.saturating_mul(2), ..leaves };
     let pairs = Attempt { min_cluster_size: 2, ..fine };
     let mut attempts = Vec::new();
     for attempt in [given, leaves, fine, small, wide, pairs] {
+        // With small settings some variations are equal, and each costs a clustering that was
+        // refused before.
         if !attempts.contains(&attempt) {
             attempts.push(attempt);
         }

@@ -10,6 +10,7 @@ use observatory_server::access::{self, Grants};
 use serde::Deserialize;
 
 /// A permission of a caller.
+// In this order: the gate logs every call whose scope is above `Read`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Scope {
@@ -55,6 +56,7 @@ impl FromStr for Scope {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rights {
     /// Its permissions.
+    // Absent is empty, so that `check` refuses it with the list of scopes.
     #[serde(default)]
     scopes: BTreeSet<Scope>,
     /// Calls it may make in a minute.

@@ -68,6 +68,7 @@ pub(super) fn busy(reason: &str, message: impl Into<String>, again: Duration) ->
 pub(super) fn sql(error: SqlError) -> Status {
     let text = crate::telemetry::chain(&error);
     tracing::warn!(error.message = text, "database statement failed");
+    // First: a full disk is transient to the worker, but a caller cannot wait until it is mended.
     if let Some(refused) = crate::store::refused_write(&error) {
         let advice = "`observatory doctor` says how it stands";
         return with_reason(Code::FailedPrecondition, "DATABASE_FULL", format!("{refused}; {advice}"));
@@ -89,6 +90,7 @@ pub(super) fn sql(error: SqlError) -> Status {
 /// The same refusal, with what had been done before it.
 pub(super) fn after(status: &Status, done: &str) -> Status {
     let message = format!("{}; {done}", status.message());
+    // The details go along, since a program reads the delay and the reason from them.
     Status::with_details(status.code(), message, status.details().to_vec().into())
 }
 
@@ -107,6 +109,7 @@ pub(super) fn inference(error: &InferenceError) -> Status {
         InferenceError::Refused(status) => status.code(),
         InferenceError::Loading(_) => Code::Unavailable,
         InferenceError::NoModel | InferenceError::NotConfigured => Code::FailedPrecondition,
+        // No other request of the caller could mend these.
         InferenceError::Credentials(_) | InferenceError::BadAnswer(_) => Code::Internal,
     };
     with_reason(code, "INFERENCE", error.to_string())

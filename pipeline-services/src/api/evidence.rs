@@ -36,6 +36,7 @@ impl Services {
         let found = evidence::ads(&mut connection, &skill, &filter, after, size).await.map_err(error::sql)?;
         let (explicit, implicit) =
             evidence::count(&mut connection, &skill, &filter).await.map_err(error::sql)?;
+        // A full page may be the last one; the next is empty then.
         let next = found.last().filter(|_| found.len() as i64 == size);
         Ok(ListSkillAdsResponse {
             skill,
@@ -49,6 +50,7 @@ impl Services {
 
 /// The beginning of a page: the first ad, or the one after that of a token.
 fn place(token: &str) -> Result<(String, Uuid), Status> {
+    // The place before every row: each kind sorts behind the empty text.
     let Some(token) = non_empty(token) else { return Ok((String::new(), Uuid::nil())) };
     let (kind, id) =
         token.split_once('/').ok_or_else(|| error::invalid("page_token", format!("`{token}` is none")))?;
@@ -58,6 +60,8 @@ fn place(token: &str) -> Result<(String, Uuid), Status> {
 /// The stored label that `text` names, whatever its capitals and accents.
 async fn label(connection: &mut PgConnection, text: &str) -> Result<String, Status> {
     let Some(text) = non_empty(text) else { return Err(error::invalid("skill", "is empty")) };
+    // All of them: the folding is ours and not the database's, and likeness needs every label
+    // anyway.
     let labels = evidence::labels(connection).await.map_err(error::sql)?;
     choose(text, labels).map_err(|near| match near.as_slice() {
         [] => error::not_found("skill", text),
@@ -72,6 +76,7 @@ fn choose(text: &str, labels: Vec<String>) -> Result<String, Vec<String>> {
         return Err(Vec::new());
     }
     let wanted = fold(text);
+    // Two labels may fold alike; the one that was typed exactly is meant.
     let same = labels.iter().find(|label| *label == text);
     if let Some(label) = same.or_else(|| labels.iter().find(|label| fold(label) == wanted)) {
         return Ok(label.clone());
@@ -81,6 +86,7 @@ fn choose(text: &str, labels: Vec<String>) -> Result<String, Vec<String>> {
         .map(|label| (strsim::jaro_winkler(&wanted, &fold(&label)), label))
         .filter(|(likeness, _)| *likeness >= LIKE)
         .collect();
+    // Stable, and the labels come sorted: equally likely ones stay in alphabetical order.
     near.sort_by(|left, right| right.0.total_cmp(&left.0));
     Err(near.into_iter().take(3).map(|(_, label)| format!("`{label}`")).collect())
 }
@@ -116,6 +122,7 @@ fn position(stored: Option<i32>) -> Option<u32> {
 
 /// The sentence around a span, and the span itself.
 fn quote(text: &str, (start, end): (u32, u32)) -> (String, String) {
+    // Spans count code points, which no byte index finds.
     let surface = text.chars().skip(start as usize).take(end.saturating_sub(start) as usize).collect();
     (Sentences::of(text).text_at(start, end).to_owned(), surface)
 }

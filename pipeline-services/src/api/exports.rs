@@ -46,10 +46,12 @@ impl ExportService for Services {
             let filter = (portal.as_deref(), country.as_deref());
             let result = write(&services.pool, subject, format, filter, |chunk| {
                 let sender = sender.clone();
+                // The channel closes when the caller leaves, and false ends the export.
                 async move { sender.send(Ok(chunk)).await.is_ok() }
             })
             .await;
             if let Err(problem) = result {
+                // Where this fails the caller has left, and nobody is there to hear of it.
                 let _ = sender.send(Err(error::sql(problem))).await;
             }
         });

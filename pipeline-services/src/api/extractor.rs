@@ -34,12 +34,16 @@ impl ExtractorService for Services {
         &self,
         request: Request<Streaming<ExtractRequest>>,
     ) -> Result<Response<Self::ExtractStream>, Status> {
+        // Without patience: a caller waits. A model that is still loading is left out of this
+        // answer.
         let choice = self.taggers.choose(Duration::ZERO).await.map_err(error::stage)?;
         let reader = Arc::new(Reader {
             extractor: self.extractor.current().await.map_err(error::stage)?,
             taggers: self.taggers.clone(),
             chosen: choice.taggers,
         });
+        // One after the other, so that answers keep the order of the documents and one caller takes
+        // one turn of `reading`.
         let answers = request.into_inner().then(move |item| {
             let reader = Arc::clone(&reader);
             async move { Ok(reader.answer(item?).await) }
@@ -65,10 +69,13 @@ impl Reader {
 
     async fn answered(self: Arc<Self>, request: ExtractRequest) -> Result<String, String> {
         let ExtractRequest { document_json, spans, .. } = request;
+        // Parsed apart too: a document may be as long as a message.
         let parsed = reading::apart(move || oneshot::parse_document(&document_json)).await;
         let document = parsed
             .map_err(|problem| problem.to_string())?
             .map_err(|problem| crate::telemetry::chain(&problem))?;
+        // Between the two turns, since a question to the server would hold a thread that could
+        // compute.
         let entities = self.taggers.tag(&self.chosen, &[&document.document]).await;
         let entities = entities.map_err(|problem| problem.to_string())?.concat();
         let read = reading::apart(move || self.read(&document, &entities, spans).to_string()).await;

@@ -42,6 +42,7 @@ impl Services {
             return Ok(Vec::new());
         }
         let mut known = portals::names(connection).await.map_err(error::sql)?;
+        // Configured ones count too: a portal's first run names one of which nothing is stored.
         known.extend(self.portals.iter().cloned());
         known.sort_unstable();
         known.dedup();
@@ -53,6 +54,7 @@ impl Services {
 
 /// The code of a country as people name it.
 pub(super) fn country_code(text: &str) -> String {
+    // An unknown name goes on as if it were a code, and is refused as such by the caller's check.
     intake::country_code(text).map_or_else(|| text.trim().to_uppercase(), str::to_owned)
 }
 

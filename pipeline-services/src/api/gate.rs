@@ -52,6 +52,7 @@ pub(super) struct Room {
     lasting: Arc<Semaphore>,
     limits: (usize, usize),
     /// Answers of those that last.
+    // Weak: an answer ends with its body and must not be kept alive here.
     answers: Arc<Mutex<Vec<Weak<Answering>>>>,
 }
 
@@ -84,12 +85,14 @@ impl Room {
     }
 
     fn answers(&self) -> MutexGuard<'_, Vec<Weak<Answering>>> {
+        // A panic leaves the list whole, since an entry is pushed in one step.
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers a call that lasts.
     fn watch(&self, answering: &Arc<Answering>) {
         let mut answers = self.answers();
+        // Answers that are over are swept here; nothing else removes them.
         answers.retain(|answer| answer.strong_count() > 0);
         answers.push(Arc::downgrade(answering));
     }
@@ -160,6 +163,7 @@ impl GateLayer {
 
     /// The room of a call that may be made, and whether it lasts.
     fn admit(&self, request: &Request<Body>) -> Result<(Place, bool), Status> {
+        // First, so that a stranger learns neither which methods there are nor how full it is.
         let client = self.access.caller(request);
         let client = client.map_err(|unknown| error::unauthenticated(unknown.to_string()))?;
         let path = request.uri().path();
@@ -172,6 +176,7 @@ impl GateLayer {
             // package.
             None => Method { scope: Scope::Read, lasts: true },
         };
+        // Before the room: a caller without quota must not hold a place even for a moment.
         client.check().map_err(|exhausted| {
             let message = format!("{} has used up its {} calls a minute", client.name, exhausted.limit);
             error::busy("QUOTA_EXCEEDED", message, exhausted.retry_after)
@@ -179,6 +184,7 @@ impl GateLayer {
         let place = self.room.enter(method.lasts)?;
         // After the room was found: a refused call costs nothing of a quota.
         client.charge(1);
+        // Changes are logged with their caller; reads would fill the log.
         if method.scope > Scope::Read {
             tracing::info!(client.name, rpc.method = path, "call");
         }
@@ -229,16 +235,21 @@ where
         }
         let (place, lasts) = match self.layer.admit(&request) {
             Ok(admitted) => admitted,
+            // As an answer: an error of the service would reset the stream without a status.
             Err(refusal) => return Box::pin(async move { Ok(refusal.into_http()) }),
         };
         let standing = request.extensions().get::<Origin>().map(|origin| Arc::clone(&origin.standing));
+        // Counted at its connection, which is not taken for a silent one as long as a call is under
+        // way.
         let under_way = standing.as_ref().map(Standing::call);
         let answering = Arc::new(Answering { standing, ..Answering::default() });
         if lasts {
             self.layer.room.watch(&answering);
         }
+        // The message of a short call must be complete in time; a stream may go on for hours.
         let answer = self.inner.call(request.map(|body| Body::new(Paced::new(body, !lasts))));
         Box::pin(async move {
+            // Moves into the body, which is dropped when the answer is sent or its caller has left.
             let held = (place, under_way);
             Ok(answer.await?.map(|body| Body::new(Held::new(Offered { body, answering }, held))))
         })
@@ -300,12 +311,14 @@ impl http_body::Body for Paced {
     ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+            // Every part of a stream has the full time; one message in many small parts does not.
             if !this.whole {
                 this.waiting = None;
             }
             return Poll::Ready(frame);
         }
         let silence = this.silence;
+        // Set at the first wait: a body that is there already costs no timer.
         let waiting = this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
         ready!(waiting.as_mut().poll(context));
         let message = format!("no message came within {} s", silence.as_secs());

@@ -57,6 +57,7 @@ impl Services {
         let stored = embeddings::active(connection).await.map_err(error::sql)?.ok_or_else(|| {
             error::precondition("there are no vectors yet; start a run with the stage embed")
         })?;
+        // By the name of the stored model: the server's default may be another one by now.
         let served = self.embeddings.inference().embedding_model(Some(&stored.name)).await;
         let served = served.map_err(|problem| error::inference(&problem))?;
         if served.revision != stored.revision {
@@ -73,6 +74,7 @@ impl Services {
         model: &EmbeddingModelInfo,
         text: &str,
     ) -> Result<(Vec<f32>, Vec<Vec<f32>>), Status> {
+        // One request for all: after the first search only the query itself is not remembered.
         let texts = [text.to_owned()].into_iter().chain(nearness::meaningless()).collect();
         let vectors = self.embeddings.embed(model, &model.query_prompt, texts).await;
         let mut vectors = vectors.map_err(|problem| error::inference(&problem))?.into_iter();
@@ -80,6 +82,7 @@ impl Services {
             .next()
             .and_then(Result::ok)
             .ok_or_else(|| error::invalid("text", "cannot be embedded"))?;
+        // A string that cannot be embedded leaves a scale made of the others.
         Ok((query, vectors.filter_map(Result::ok).collect()))
     }
 }
@@ -103,6 +106,7 @@ impl InsightService for Services {
         let name = lexicon.lexicon().find(&asked.text).map(|entry| entry.label.clone());
         let text = name.unwrap_or(asked.text);
         let (query, meaningless) = self.search_vectors(&model, &text).await?;
+        // A transaction, since `set local` sets the parameters of both searches.
         let mut transaction = connection.begin().await.map_err(error::sql)?;
         let hits = embeddings::search(&mut transaction, &stored, query, country.as_deref(), limit)
             .await
@@ -164,6 +168,7 @@ impl InsightService for Services {
         };
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let analysis = self.analysis(&mut connection, &asked.run_id).await?;
+        // Read whole and cut here: clusters are far fewer than skills.
         let all = analyses::clusters(&mut connection, analysis.analysis_id).await.map_err(error::sql)?;
         let mut rest: Vec<Cluster> = all.into_iter().filter(|cluster| cluster.cluster_id > after).collect();
         let more = rest.len() > size;
@@ -173,6 +178,7 @@ impl InsightService for Services {
         Ok(Response::new(ListClustersResponse {
             analysis_id: analysis.analysis_id.to_string(),
             noise: analysis.results.n_noise,
+            // The field is not optional in the contract, and 0 would be a score.
             silhouette_score: quality.silhouette_score.unwrap_or(f64::NAN),
             davies_bouldin_index: quality.davies_bouldin_index.unwrap_or(f64::NAN),
             clusters: rest.into_iter().map(cluster_message).collect(),
@@ -201,6 +207,7 @@ impl InsightService for Services {
                 ..CountMessage::default()
             })
             .collect();
+        // Ties by name, so that two calls list the members alike.
         members
             .sort_by(|left, right| right.job_count.cmp(&left.job_count).then(left.skill.cmp(&right.skill)));
         Ok(Response::new(GetClusterResponse { cluster: Some(cluster_message(cluster)), skills: members }))

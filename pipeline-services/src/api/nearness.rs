@@ -27,6 +27,7 @@ impl Scale {
     /// Of the cosine of each string to the skill nearest to it; nothing is far where there is none.
     pub(super) fn of(scores: &[f64]) -> Self {
         if scores.is_empty() {
+            // Below every cosine: with nothing to compare with, every hit is near.
             return Self { mean: -1.0, highest: -1.0 };
         }
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;

@@ -50,6 +50,7 @@ impl Services {
             let problem = format!("`{text}` is not a run id nor the first 4 or more characters of one");
             return Err(error::invalid("run_id", problem));
         }
+        // PostgreSQL writes ids in lower case.
         match runs::by_prefix(connection, &text.to_lowercase()).await.map_err(error::sql)?.as_slice() {
             [] => Err(error::not_found("run", text)),
             [id] => Ok(*id),
@@ -199,8 +200,10 @@ impl OrchestratorService for Services {
         &self,
         request: Request<WatchRunRequest>,
     ) -> Result<Response<Self::WatchRunStream>, Status> {
+        // Resolved once: a prefix that is unique now may begin a second id later.
         let run_id = self.find_run(&request.into_inner().run_id).await?.run_id.to_string();
         let services = self.clone();
+        // Short: a state that waits long to be read is no longer the present one.
         let (sender, receiver) = mpsc::channel(4);
         tokio::spawn(async move { services.watch(&run_id, sender).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -233,6 +236,7 @@ impl OrchestratorService for Services {
         let tasks =
             runs::reopen(&mut transaction, run.run_id, asked.failed_only).await.map_err(error::sql)?;
         transaction.commit().await.map_err(error::sql)?;
+        // Given back first: `find_run` takes one of its own.
         drop(connection);
         let run = self.find_run(&run.run_id.to_string()).await?;
         Ok(Response::new(RetryRunResponse { run: Some(run_message(&run)), tasks_retried: tasks }))
@@ -248,6 +252,7 @@ impl OrchestratorService for Services {
         let postings = postings::count(&mut connection).await.map_err(error::sql)?;
         let skills = skills::count(&mut connection).await.map_err(error::sql)?;
         let active_runs = runs::count_active(&mut connection).await.map_err(error::sql)?;
+        // Given back first: stages check themselves with connections of their own.
         drop(connection);
         Ok(Response::new(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -271,6 +276,7 @@ impl Services {
             match runs::cancel(&mut transaction, run_id).await {
                 Ok(()) => return transaction.commit().await,
                 Err(problem) if tries_left > 0 && store::is_conflict(&problem) => {
+                    // A transaction that lost a conflict takes no further statement.
                     transaction.rollback().await?;
                 }
                 Err(problem) => return Err(problem),

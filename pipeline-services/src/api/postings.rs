@@ -45,10 +45,13 @@ impl Told {
         let key = (file.to_owned(), kind);
         if let Some((error, values)) = self.kinds.get(&key).and_then(|place| self.found.get_mut(*place)) {
             error.count += 1;
+            // One more than `FURTHER`, since the first value stands in the message already.
             if values.len() <= FURTHER && !values.iter().any(|known| known == value) {
                 values.push(value.to_owned());
             }
         } else if self.found.len() < REPORTED {
+            // Kinds beyond the limit are not even remembered, since they could be as many as the
+            // lines.
             let message = key.1.replace("{}", value);
             let error = ImportError { file: file.to_owned(), line, message, count: 1 };
             self.kinds.insert(key, self.found.len());
@@ -165,6 +168,7 @@ impl Import<'_> {
                 }
             }
         }
+        // Also without a batch: the last lines of a file may all have been refused.
         if !self.refused.is_empty() {
             let refused = std::mem::take(&mut self.refused);
             postings::count_refused(connection, "import", &refused).await?;
@@ -176,6 +180,7 @@ impl Import<'_> {
     async fn compare(&mut self, connection: &mut PgConnection) -> SqlResult<()> {
         let hashes: Vec<String> =
             self.waiting.iter().map(|item| item.prepared.content_hash().to_owned()).collect();
+        // Texts of earlier batches count as well: a file that holds one twice would store it once.
         self.hashes.extend(postings::known_hashes(connection, &hashes).await?);
         for (item, hash) in self.waiting.iter().zip(hashes) {
             if self.totals.preview_json.len() < PREVIEWS {
@@ -305,6 +310,7 @@ impl PostingService for Services {
     ) -> Result<Response<EnableCountryResponse>, Status> {
         let code = request.into_inner().code.to_uppercase();
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        // Looked up first, since the database's own refusal is a violated foreign key.
         let known = countries::list(&mut connection).await.map_err(error::sql)?;
         if !known.iter().any(|country| country.code == code) {
             let codes: Vec<&str> = known.iter().map(|country| country.code.as_str()).collect();

@@ -22,6 +22,7 @@ impl PrivacyService for Services {
 
     async fn scrub(&self, request: Request<ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
         let dry_run = request.into_inner().dry_run;
+        // One connection for the whole: a dry run is a single transaction.
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let (sender, receiver) = mpsc::channel::<Result<ScrubResponse, Status>>(4);
         tokio::spawn(async move {
@@ -34,6 +35,7 @@ impl PrivacyService for Services {
             })
             .await;
             let last = result.map(|totals| message(&totals, true)).map_err(error::sql);
+            // Awaited, unlike the totals before it: the last ones must arrive.
             let _ = sender.send(last).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

@@ -81,6 +81,7 @@ async fn send(
         let mut begun = false;
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
+            // A read may give a few bytes; full chunks keep the messages few.
             let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await;
             read.map_err(|cause| unreadable(&name, &cause))?;
             // An empty file is sent as one empty chunk, so that its reader makes it too.
@@ -98,6 +99,7 @@ async fn send(
 }
 
 fn unreadable(name: &str, cause: &std::io::Error) -> Status {
+    // The path stays in the log; the caller gets the kind of error.
     tracing::warn!(file.name = name, error.message = %cause, "file of a report not read");
     error::precondition(format!("{name} cannot be read ({}); build the report again", cause.kind()))
 }

@@ -44,6 +44,7 @@ impl StageService for Services {
         let asked = request.into_inner();
         let entry = self.stage(&asked.stage)?;
         let mut config = entry.config.clone();
+        // The bound that the configuration has, since a call must not pass it.
         if asked.batch_size > 10_000 {
             return Err(error::invalid("batch_size", format!("{} is above 10000", asked.batch_size)));
         }
@@ -57,6 +58,7 @@ impl StageService for Services {
         Ok(Response::new(ProcessResponse {
             succeeded: report.succeeded,
             failed: report.failed,
+            // A task that waits comes back as a retried one does; the contract has no third count.
             retried: report.retried + report.waiting,
         }))
     }
@@ -66,6 +68,7 @@ impl StageService for Services {
         request: Request<ValidateInputRequest>,
     ) -> Result<Response<ValidateInputResponse>, Status> {
         let checked = self.stage(&request.into_inner().stage)?.stage.validate_input().await;
+        // Problems are the answer here and no failure of the call.
         let problems: Vec<String> = checked.err().map(|problem| problem.to_string()).into_iter().collect();
         Ok(Response::new(ValidateInputResponse { valid: problems.is_empty(), problems }))
     }

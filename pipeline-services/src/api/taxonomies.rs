@@ -145,9 +145,11 @@ impl TaxonomyService for Services {
         }
         let header = upload.header.clone().ok_or_else(|| error::invalid("header", "is missing"))?;
         let wanted = header.clone();
+        // A whole taxonomy takes seconds to parse; no thread that serves calls may do it.
         let loaded = tokio::task::spawn_blocking(move || upload.read(&wanted))
             .await
             .map_err(|_| Status::internal("reading the files panicked"))??;
+        // Once active, an empty taxonomy would link nothing and say nothing.
         if loaded.concepts.is_empty() {
             return Err(error::unreadable("the files hold no concepts"));
         }
@@ -157,6 +159,7 @@ impl TaxonomyService for Services {
         taxonomies::replace(&mut transaction, name, version, &loaded.concepts, &loaded.relations)
             .await
             .map_err(error::sql)?;
+        // In the transaction of the import: nobody reads an active taxonomy that is half stored.
         if header.activate {
             taxonomies::activate(&mut transaction, name, version).await.map_err(error::sql)?;
         }

@@ -98,11 +98,14 @@ pub(super) fn decode(text: &str) -> String {
 /// The reference at the end of the reversed text, and its length with `&` and `;`.
 fn reference(rest: &[char]) -> Option<(char, usize)> {
     let mut name = String::new();
+    // One more, for the semicolon.
     for character in rest.iter().rev().skip(1).take(LONGEST + 1) {
         if *character == ';' {
             let decoded = name.strip_prefix('#').map_or_else(|| named(&name), numbered)?;
             return Some((decoded, name.chars().count() + 2));
         }
+        // Browsers take some names without a semicolon; in addresses these are parameters
+        // (`?a=1&copy=2`).
         if !(character.is_ascii_alphanumeric() || *character == '#') {
             return None;
         }
@@ -123,6 +126,8 @@ fn numbered(number: &str) -> Option<char> {
         None => number.parse().ok()?,
     };
     match code {
+        // HTML reads it as U+FFFD; left as it is written, no NUL reaches PostgreSQL, which takes
+        // none.
         0 => None,
         0x80..=0x9f => Some(WINDOWS[(code - 0x80) as usize]),
         _ => char::from_u32(code),

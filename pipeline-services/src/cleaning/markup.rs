@@ -201,6 +201,7 @@ impl<'text> Markup<'text> {
             .iter()
             .any(|names| names.iter().any(|other| other.eq_ignore_ascii_case(name)));
         let after = start + name_length;
+        // `<a@b.co>` is a mail address and no link.
         let ends_name =
             rest[after..].starts_with(['>', '/']) || rest[after..].starts_with(char::is_whitespace);
         if !known || !ends_name {
@@ -246,7 +247,10 @@ impl Ends {
         }
         let mut bracket = NEVER;
         let [mut free, mut double, mut single] = [NEVER; 3];
+        // From the end: where a place leads depends only on the signs behind it.
         let resolved = signs.iter().zip(opens).rev().map(|((at, character), opens)| {
+            // Within a quote its own mark leads out; outside, a mark leads in only where it opens a
+            // value.
             [free, double, single] = match character {
                 '"' => [if opens { double } else { free }, free, single],
                 '\'' => [if opens { single } else { free }, double, free],
@@ -290,6 +294,7 @@ fn after_closing(html: &str, mut from: usize, name: &str) -> usize {
         }
         from = start;
     }
+    // Browsers drop the rest of a page behind a script that never closes, too.
     html.len()
 }
 

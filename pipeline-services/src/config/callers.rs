@@ -93,6 +93,7 @@ impl Options {
 fn anonymous(asked: &[String], is_known: bool, listen: SocketAddr) -> Result<Option<Rights>> {
     let asked: Vec<&str> = asked.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
     match asked.as_slice() {
+        // An operator who names callers wants no others.
         [] if is_known => Ok(None),
         [] => {
             ensure!(
@@ -100,6 +101,7 @@ fn anonymous(asked: &[String], is_known: bool, listen: SocketAddr) -> Result<Opt
                 "--listen {listen} is open to other machines and no caller is known: name those who may call by \
                  --clients-file or --admin-token-sha256, or say by --anonymous SCOPES what everybody may do"
             );
+            // Not admin: every user of this machine reaches a loopback address.
             Ok(Some(Rights::to([Scope::Read, Scope::Import, Scope::Run])))
         }
         [NONE] => Ok(None),

@@ -14,6 +14,7 @@ pub(crate) fn name(members: &[&str]) -> String {
         let folded = member.to_lowercase();
         let repeats = chosen.iter().any(|other| {
             let other = other.to_lowercase();
+            // Either way round, since the longer name may be the one asked for more.
             other.contains(&folded) || folded.contains(&other)
         });
         if !repeats {

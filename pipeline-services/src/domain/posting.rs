@@ -143,6 +143,7 @@ impl From<&Posting> for Document {
             description: posting.description.clone(),
             requirements: posting.requirements.clone(),
             country: Some(posting.country.clone()),
+            // Not stored: the extractor detects it.
             language: None,
         }
     }

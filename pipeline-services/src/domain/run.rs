@@ -15,6 +15,7 @@ pub(crate) use state::{MessageKind, TaskState};
 pub use state::{RunState, StageState};
 
 /// The stages of the pipeline in their order.
+// A run sorts its stages by the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageName {

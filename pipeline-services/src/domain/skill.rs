@@ -115,6 +115,7 @@ impl Makers {
             Maker::Rules => &self.rules,
             Maker::Model => &self.model,
         };
+        // By characters, as a `varchar` counts.
         name.chars().take(Self::LONGEST).collect()
     }
 }

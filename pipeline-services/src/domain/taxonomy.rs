@@ -54,6 +54,7 @@ impl Concept {
     pub fn preferred_label(&self, language: &str) -> Option<&str> {
         self.preferred_in(language)
             .or_else(|| self.preferred_in("en"))
+            // A concept of another taxonomy may have a name in neither language.
             .or_else(|| self.labels.first())
             .map(|label| label.text.as_str())
     }

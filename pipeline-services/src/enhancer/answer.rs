@@ -24,6 +24,7 @@ pub(super) const REASON_CHARACTERS: usize = 300;
 pub(super) const IMPLICIT: usize = 12;
 
 #[derive(Debug, Default, Deserialize)]
+// Either list may be missing: what is there is used.
 #[serde(default)]
 struct Answer {
     skills: Vec<Named>,
@@ -34,6 +35,7 @@ struct Answer {
 struct Named {
     mention: usize,
     label: String,
+    // Endpoints that do not obey the schema leave nulls out.
     #[serde(default)]
     same_as: Option<usize>,
     kind: SkillKind,
@@ -70,12 +72,14 @@ fn renames(label: &str, mention: &Mention) -> bool {
     let own: Vec<String> = [words(&mention.surface), words(&mention.label)].concat();
     words(label).iter().any(|word| {
         own.iter()
+            // Below four letters words begin alike by chance.
             .any(|other| word == other || (word.len().min(other.len()) >= 4 && shares_stem(word, other)))
     })
 }
 
 fn words(text: &str) -> Vec<String> {
     let folded = fold(text);
+    // C, C++ and C# are three skills.
     let words = folded.split(|c: char| !(c.is_alphanumeric() || matches!(c, '+' | '#')));
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
@@ -101,6 +105,7 @@ pub(super) fn combine(
         mentions.iter().map(|mention| rules::normalised(mention, known.lexicon)).collect();
     let mut same_as = vec![None; mentions.len()];
     for named in answer.skills {
+        // Models invent numbers that no mention has.
         let Some(mention) = mentions.get(named.mention) else { continue };
         let Some(label) = label(&named.label).filter(|label| known.names(label) || renames(label, mention))
         else {
@@ -154,6 +159,7 @@ fn explicit(
     known: Knowledge<'_>,
 ) -> EnhancedSkill {
     let entry = known.lexicon.find(&label);
+    // A model that keeps the name keeps the concept that the extractor linked.
     let same = entry.is_some_and(|entry| entry.label == mention.label) || label == mention.label;
     let linked = if same { None } else { rules::concept(&label, entry, known.taxonomy) };
     let (uri, preferred) = match linked {
@@ -188,6 +194,7 @@ fn implicit(inferred: Inferred, known: Knowledge<'_>) -> Option<EnhancedSkill> {
     if entry.is_none() && concept.is_none() {
         return None;
     }
+    // The model is asked for a kind, not for a category; these are the widest of each.
     let soft = if inferred.kind == SkillKind::Soft { "soft" } else { "competence" };
     Some(EnhancedSkill {
         original_skill_text: None,

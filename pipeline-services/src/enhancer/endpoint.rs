@@ -95,11 +95,13 @@ impl Endpoint {
             .parse()
             .map_err(|error| anyhow::anyhow!("endpoint `{}` is not a URL: {error}", options.url))?;
         anyhow::ensure!(
+            // Credentials in the URL would stand in every error that names it.
             matches!(url.scheme(), "http" | "https") && url.username().is_empty(),
             "endpoint `{}` is not acceptable: expected http:// or https:// without credentials, \
              the key goes into OBSERVATORY_LLM_API_KEY",
             options.url
         );
+        // rustls takes its provider from the process and panics where none is installed.
         observatory_client::install_crypto_provider();
         // A bare container holds no certificates; plain HTTP works without them.
         let client = builder(options.timeout).build();
@@ -161,12 +163,14 @@ impl Endpoint {
 /// No redirect is followed: it would carry the key and the posting to another address.
 fn builder(timeout: Duration) -> ClientBuilder {
     Client::builder()
+        // An address where nobody answers shows in seconds, however long an answer may take.
         .connect_timeout(Duration::from_secs(10))
         .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
 }
 
 fn unreachable(error: &reqwest::Error) -> GenerateError {
+    // A timeout is no fault of the posting either: the model is slow or busy.
     let reason = format!("language model endpoint: {}", chain(error));
     GenerateError::Refused(unavailable(reason, None))
 }
@@ -206,6 +210,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, GenerateError> {
 /// the key does not.
 fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> StageError {
     let text = String::from_utf8_lossy(body);
+    // The form of OpenAI's errors; proxies and other servers answer text or HTML.
     let message = serde_json::from_str::<Value>(&text)
         .ok()
         .and_then(|value| Some(value.get("error")?.get("message")?.as_str()?.to_owned()))
@@ -219,7 +224,7 @@ fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> StageErr
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => unavailable(reason, after),
-        // Overloaded, as some providers say it.
+        // 529 is overload, as some providers say it; a server that names a time comes back as well.
         _ if status.as_u16() == 529 || after.is_some() && status.is_server_error() => {
             unavailable(reason, after)
         }
@@ -238,6 +243,7 @@ fn content(body: &[u8]) -> Result<String, GenerateError> {
         .map_err(|error| GenerateError::Unusable(format!("no chat completion: {error}")))?;
     let choice = completion.choices.into_iter().next();
     let choice = choice.ok_or_else(|| GenerateError::Unusable("no choices".to_owned()))?;
+    // At temperature 0 another try would be cut at the same place.
     if choice.finish_reason.as_deref() == Some("length") {
         return Err(GenerateError::Unusable("an answer that was cut off at max_tokens".to_owned()));
     }

@@ -47,6 +47,8 @@ impl Generator {
     /// See [`GenerateError`].
     pub(super) async fn generate(&self, messages: Value, mentions: usize) -> Result<String, GenerateError> {
         match self {
+            // Without bounds, which strict structured output does not allow everywhere; our own
+            // server obeys them.
             Self::Endpoint(endpoint) => endpoint.generate(messages, prompt::schema()).await,
             Self::Served(served) => served.generate(&messages, &prompt::bounded_schema(mentions)).await,
         }
@@ -65,6 +67,7 @@ impl Served {
         match self.patiently(request).await {
             Ok(Chatted { text, complete: true }) => Ok(text),
             Ok(_) => Err(GenerateError::Unusable("an answer cut off at max_tokens".to_owned())),
+            // A prompt for which the model has no room: the rules answer for that posting.
             Err(InferenceError::BadAnswer(problem)) => Err(GenerateError::Unusable(problem)),
             Err(error) => Err(GenerateError::Refused(error.into())),
         }

@@ -60,9 +60,11 @@ impl Prompt {
             .iter()
             .enumerate()
             .map(|(number, mention)| {
+                // By number: a model copies a number without changing it.
                 json!({ "mention": number, "text": mention.surface, "section": mention.section })
             })
             .collect();
+        // As JSON, so that no text of an advertisement can pass for the end of it.
         let advertisement = json!({
             "title": cut(&document.title),
             "description": cut(&document.description),
@@ -86,6 +88,7 @@ pub(super) fn bounded_schema(mentions: usize) -> Value {
     let mut schema = schema();
     bound(&mut schema, "/properties/skills", json!({ "maxItems": mentions }));
     bound(&mut schema, "/properties/implicit", json!({ "maxItems": answer::IMPLICIT }));
+    // The bound of an empty list is never used, but it must be valid.
     let last = mentions.saturating_sub(1);
     for key in ["mention", "same_as"] {
         let place = format!("/properties/skills/items/properties/{key}");
@@ -98,6 +101,8 @@ pub(super) fn bounded_schema(mentions: usize) -> Value {
             &format!("{place}/label"),
             json!({ "minLength": 1, "maxLength": answer::LABEL_CHARACTERS }),
         );
+        // Of `skills` there is no reason to bound; a place that is not in the schema is passed
+        // over.
         bound(&mut schema, &format!("{place}/reason"), json!({ "maxLength": answer::REASON_CHARACTERS }));
         bound(
             &mut schema,
@@ -119,6 +124,7 @@ fn bound(schema: &mut Value, place: &str, bounds: Value) {
 pub(super) fn schema() -> Value {
     let kind = json!({ "type": "string", "enum": ["hard", "soft"] });
     let confidence = json!({ "type": "number" });
+    // Strict output wants every property required and no others: what may be absent is null.
     json!({
         "type": "object",
         "additionalProperties": false,

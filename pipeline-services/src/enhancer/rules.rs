@@ -78,6 +78,7 @@ fn fold_duplicates(skills: &mut [EnhancedSkill]) {
     order.sort_by(|left, right| surer(&skills[*left], &skills[*right]).then(left.cmp(right)));
     let mut by_name: HashMap<String, usize> = HashMap::new();
     for index in order {
+        // In the order of confidence the first of a name is the surest.
         let original = *by_name.entry(name_key(&skills[index])).or_insert(index);
         if original != index {
             let reason = format!("names the same skill as \"{}\"", skills[original].normalized_skill);
@@ -107,6 +108,7 @@ fn implied(
     for implication in lexicon.implications() {
         by_skill.entry(&implication.skill).or_default().push(implication);
     }
+    // A duplicate implies nothing that its original does not.
     let distinct = skills.iter().filter(|skill| skill.duplicate_of.is_none());
     let mut best: Vec<EnhancedSkill> = Vec::new();
     let mut open: Vec<(String, f32)> =
@@ -126,6 +128,8 @@ fn implied(
             }
         }
     }
+    // The place in the list makes the id of a row, so it must not depend on the order of the
+    // mentions.
     best.sort_by(|left, right| {
         surer(left, right).then_with(|| left.normalized_skill.cmp(&right.normalized_skill))
     });
@@ -163,6 +167,7 @@ pub(super) fn concept<'a>(
 ) -> Option<&'a Concept> {
     let taxonomy = taxonomy?;
     match entry {
+        // The lexicon may link to a concept that the taxonomy in use does not hold.
         Some(entry) => taxonomy.concept(&entry.concept_uri(Some(taxonomy))?),
         None => taxonomy.named(label),
     }

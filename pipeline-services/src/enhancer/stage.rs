@@ -160,6 +160,7 @@ impl EnhancerStage {
             job_id,
             version: self.version(&makers),
             duration_ms: started.elapsed().as_secs_f64() * 1000.0,
+            // Ids of the extractor's rows follow from the mentions, so they need not be read.
             sources: mentions.iter().map(|mention| skills::extraction_id(job_id, mention)).collect(),
             skills,
             makers,
@@ -180,7 +181,10 @@ impl EnhancerStage {
                 Ok(skills) => return Ok(skills),
                 Err(problem) => problem,
             },
+            // Asked again it would say the same at temperature 0, so the rules answer for good.
             Err(GenerateError::Unusable(problem)) => problem,
+            // Not the rules: their skills would be stored under the model's version and never be
+            // asked about again.
             Err(GenerateError::Refused(error)) => return Err(error),
         };
         self.unusable.fetch_add(1, Ordering::Relaxed);
@@ -208,6 +212,7 @@ impl EnhancerStage {
             .collect();
         let (mut subjects, mut outcomes) = (Vec::new(), HashMap::new());
         for job_id in ids.into_iter().filter(|id| done.get(id).is_none_or(|made_by| made_by != version)) {
+            // No row: the posting was extracted and names no skill.
             match mentions.remove(&job_id).unwrap_or_else(|| Ok(Vec::new())) {
                 Ok(mentions) => {
                     let document = documents.remove(&job_id).unwrap_or_default();
@@ -265,6 +270,7 @@ impl Stage for EnhancerStage {
     async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
         let makers = self.makers(&*self.vocabulary.current().await?);
         let version = self.version(&makers);
+        // Taken only now: the vocabulary takes one of its own.
         let mut connection = self.pool.acquire().await?;
         let coverage = runs::coverage(&mut connection, run, StageName::Enhance, &version).await?;
         let nothing = coverage.is_empty();

@@ -57,6 +57,7 @@ impl Source {
     ) -> Vec<Candidate> {
         let (mut sure, open) = self.names(tokens, scope);
         let longest = sure.iter().map(|candidate| candidate.end - candidate.first).max().unwrap_or(0);
+        // By the sure names alone: two ambiguous ones must not vouch for each other.
         let vouched: Vec<Candidate> =
             open.into_iter().filter(|candidate| scope.vouches(candidate, &sure, longest)).collect();
         sure.extend(vouched);
@@ -95,6 +96,7 @@ impl Source {
             let context = form.context || (form.case && scope.in_capitals(found.first));
             let confidence = if context { NAMED_BY_CONTEXT } else { NAMED };
             let candidate = self.candidate(entry as usize, (found.first, found.end), confidence);
+            // Before it can vouch for others: what is negated proves nothing.
             if !scope.open(found.first, found.end, &candidate.category) {
                 continue;
             }
@@ -147,6 +149,7 @@ impl Source {
 /// Variation of a form of an entry that counts in the text.
 fn inflection(entry: &Entry, position: usize) -> Inflection {
     let form = &entry.forms[position];
+    // Parted as `Tokens` parts: hyphens and slashes stand between words of one phrase.
     let several = form.text.split([' ', '-', '/']).count() > 1;
     // The name of an attitude has no plural: "responsabilidades" are duties.
     let attitude = position == 0 && entry.kind == SkillKind::Soft;
@@ -215,6 +218,7 @@ pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidat
         kind: SkillKind::Hard,
         category: if knowledge { "knowledge" } else { "competence" }.to_owned(),
         methods: vec![Method::Ner],
+        // A served model's score need not be a probability.
         confidence: entity.score.clamp(0.0, 1.0),
         uri: None,
     })
@@ -224,6 +228,7 @@ pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidat
 /// others' methods and a little confidence for each further one. Only a name that nothing else
 /// knows takes over another's concept.
 pub(super) fn merge(mut all: Vec<Candidate>) -> Vec<Candidate> {
+    // Down to label and concept, so that the order of the sources decides nothing.
     all.sort_by(|left, right| {
         (left.first, left.end)
             .cmp(&(right.first, right.end))
@@ -241,6 +246,7 @@ pub(super) fn merge(mut all: Vec<Candidate>) -> Vec<Candidate> {
                     // source.
                     best.confidence = (best.confidence + 0.05).min(1.0);
                 }
+                // An entry of the lexicon has its concept, or none because none means the same.
                 if !best.methods.contains(&Method::Lexicon) {
                     best.uri = best.uri.take().or(candidate.uri);
                 }

@@ -59,6 +59,7 @@ pub(super) fn masks(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) 
         }
         let mut whole: Vec<Range<usize>> =
             of(Role::Sentence).iter().map(|found| bounds[found.first].clone()).collect();
+        // Else a sentence of many phrases would be raised for each of them, in time by the square.
         whole.dedup();
         whole.into_iter().for_each(|words| raise(&mut masks, rule.mask, words));
     }
@@ -125,6 +126,7 @@ fn addresses(tokens: &Tokens<'_>, masks: &mut [Mask]) {
         if found.start() < end {
             continue;
         }
+        // Moved on for a product too, so that no later kind takes a part of it.
         end = found.end();
         if NET_PRODUCTS.contains(&found.as_str().to_ascii_lowercase().as_str()) {
             continue;
@@ -140,8 +142,10 @@ fn companies(tokens: &Tokens<'_>, patterns: &Patterns, masks: &mut [Mask]) {
     let mut cued = vec![false; tokens.len() + 1];
     patterns.context.phrases.find(tokens).iter().for_each(|cue| cued[cue.end] = true);
     for form in longest(patterns.company.find(tokens), |found| (found.first, found.end)) {
+        // A word such as "conocimientos" is no part of a company's name: programs follow it.
         let first = name_start(tokens, form.first, |index| cued[index + 1]);
         let written = tokens.span(form.first, form.end);
+        // `S.A.S.` can only be a form of company; `SAS` is also a statistics program.
         let dotted = written.contains('.');
         // "SPSS SAS" lists two programs, and so does "SPSS, SAS".
         let beside_acronym = first + 1 == form.first && is_acronym(tokens.surface(first));

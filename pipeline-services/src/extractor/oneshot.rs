@@ -43,6 +43,7 @@ pub enum DocumentError {
 
 #[derive(Deserialize)]
 struct Line {
+    // Absent is null, so that the refusal says what an id may be.
     #[serde(default)]
     id: Value,
     title: Option<String>,
@@ -174,6 +175,7 @@ fn entry(skill: &EnhancedSkill, mention: Option<&Mention>) -> Value {
 }
 
 fn rounded(value: f32) -> f64 {
+    // An f32 of 0.9 would print as 0.8999999761581421.
     (f64::from(value) * 1000.0).round() / 1000.0
 }
 

@@ -26,6 +26,7 @@ const REACH: usize = 60;
 
 /// The kinds of things that a word may still name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+// From least to most: where two rules meet, the larger one holds.
 pub(super) enum Mask {
     /// Anything.
     #[default]
@@ -270,6 +271,7 @@ impl Patterns {
     /// If the file cannot be read or a value is not allowed; the error names file and key.
     pub fn from_dir(dir: &Path) -> Result<Self, PatternsError> {
         let path = dir.join("patterns.toml");
+        // A directory may replace the lexicon alone.
         if !path.exists() {
             return Self::built_in();
         }
@@ -282,6 +284,7 @@ impl Patterns {
     fn parse(file: &str, text: &str) -> Result<Self, PatternsError> {
         let source: Source = toml::from_str(text).map_err(|error| PatternsError::Syntax {
             file: file.to_owned(),
+            // The parser's message ends in a line break.
             problem: error.to_string().trim_end().to_owned(),
         })?;
         check(file, &source)?;
@@ -310,6 +313,8 @@ impl Patterns {
             spelt: folded(&source.spelling.words),
             context: Reach { phrases: trie(&source.context.before), words: source.context.words },
             standard: standard(file, &source.standard.bodies)?,
+            // Of the bytes: a comment that changes costs an extraction, and no rule changes
+            // unnoticed.
             digest: hex::encode(Sha256::digest(text)),
         })
     }
@@ -332,6 +337,7 @@ fn check(file: &str, source: &Source) -> Result<(), PatternsError> {
             let allowed = CATEGORIES.join(", ");
             return Err(wrong(file, "cue.category", format!("`{}` is not one of {allowed}", cue.category)));
         }
+        // Written so that NaN, which TOML allows, is refused too.
         if !(cue.confidence > 0.0 && cue.confidence <= 1.0) {
             return Err(wrong(
                 file,
@@ -341,6 +347,7 @@ fn check(file: &str, source: &Source) -> Result<(), PatternsError> {
         }
     }
     for rule in &source.unasked {
+        // `closed` and `stops` only limit what the others mask.
         if [&rule.before, &rule.after, &rule.sentences].iter().all(|phrases| phrases.is_empty()) {
             let problem = format!("`{}` needs phrases in before, after or sentences", rule.name);
             return Err(wrong(file, "unasked", problem));
@@ -378,6 +385,7 @@ fn inflected(phrases: &[String], inflection: Inflection) -> Trie {
 fn headings(sections: &[SectionSource]) -> Trie {
     let mut headings = Trie::default();
     for section in sections {
+        // `check` has refused every unknown name.
         let id = SECTIONS.iter().position(|name| *name == section.name).unwrap_or_default();
         section.cues.iter().for_each(|cue| headings.insert(cue, Inflection::Exact, id as u32));
     }

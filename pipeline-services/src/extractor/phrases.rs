@@ -27,6 +27,7 @@ pub(super) fn standards(tokens: &Tokens<'_>, patterns: &Patterns) -> Vec<Candida
             continue;
         };
         let (first, end) = (tokens.first_from(whole.start()), tokens.first_from(whole.end()));
+        // A match that ends within a word has no span of words.
         let exact = first < end
             && tokens.items()[first].start == whole.start()
             && tokens.items()[end - 1].end == whole.end();
@@ -44,11 +45,13 @@ pub(super) fn introduced(tokens: &Tokens<'_>, scope: &Scope<'_>, known: &[Candid
     let clauses = Clauses::of(tokens, scope);
     let mut found = Vec::new();
     for cue in cues {
+        // In these sections an employer speaks of itself.
         if matches!(scope.section(cue.first), "benefits" | "about" | "legal" | "conditions") {
             continue;
         }
         let introduction = &scope.patterns.cues[cue.payload as usize];
         for (first, end) in clauses.items(tokens, scope, cue.end) {
+            // Two more, for connecting words, which do not count towards the length.
             if end - first > WORDS + 2 {
                 continue;
             }
@@ -68,6 +71,7 @@ fn named(tokens: &Tokens<'_>, (first, end): (usize, usize), cue: &Cue) -> Candid
     let surface = tokens.span(first, end);
     let mut label = String::with_capacity(surface.len());
     let mut chars = surface.chars();
+    // Only the first letter: the rest may be a product's spelling.
     label.extend(chars.next().into_iter().flat_map(char::to_uppercase));
     label.push_str(chars.as_str());
     candidate((first, end), label, (&cue.category, cue.confidence))
@@ -108,6 +112,7 @@ impl Clauses {
         let joins = are_among(tokens, &clause.joins);
         let leading = are_among(tokens, &clause.leading);
         let (mut content, mut stops) = (vec![count; count + 1], vec![count; count + 1]);
+        // Backwards, so that each word takes over what is known of the next.
         for index in (0..count).rev() {
             let passed = leading[index] || joins[index];
             content[index] = if passed { content[index + 1] } else { index };
@@ -120,15 +125,18 @@ impl Clauses {
 
     /// The parts after a phrase, without articles, up to the end of the clause.
     fn items(&self, tokens: &Tokens<'_>, scope: &Scope<'_>, start: usize) -> Vec<(usize, usize)> {
+        // A phrase has at least one word.
         let sentence = start - 1;
         let mut items = Vec::new();
         let mut at = start;
         while scope.same_sentence(sentence, at) && items.len() < ITEMS {
+            // A comma goes on with the list, anything stronger ends it.
             let parted = at > start && tokens.items()[at].break_before && !after_comma(tokens, at);
             if parted || self.ends[at] {
                 break;
             }
             let first = self.content[at];
+            // False behind the last word, so the other two look at words that are there.
             if !scope.same_sentence(sentence, first) || self.joins[first] || self.ends[first] {
                 break;
             }
@@ -198,6 +206,7 @@ fn is_one_word(word: &str) -> bool {
 
 /// "utilizando tecnologías modernas" goes on with the sentence.
 fn is_gerund(word: &str) -> bool {
+    // Up to five letters it may as well be a noun ("mando", "bando").
     word.len() > 5 && (word.ends_with("ando") || word.ends_with("endo"))
 }
 

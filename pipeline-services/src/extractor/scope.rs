@@ -113,6 +113,7 @@ impl<'a> Scope<'a> {
         if end - first != 1 || !is_among(&ordinary.words, tokens.folded(first)) {
             return false;
         }
+        // A neighbour across punctuation says nothing about the word.
         let previous = first
             .checked_sub(1)
             .filter(|index| self.same_sentence(first, *index) && !tokens.items()[first].break_before);
@@ -141,6 +142,7 @@ impl<'a> Scope<'a> {
     /// Returns whether another name of its sort stands near it in its sentence.
     fn is_near(&self, candidate: &Candidate, other: &Candidate) -> bool {
         let gap = other.first.saturating_sub(candidate.end).max(candidate.first.saturating_sub(other.end));
+        // A longer name cannot vouch for a part of itself.
         let overlaps = other.first < candidate.end && candidate.first < other.end;
         let alike = match candidate.kind {
             SkillKind::Soft => other.kind == SkillKind::Soft,

@@ -47,6 +47,7 @@ impl Sections {
             let line_end = line_ends.get(cue.end).copied().unwrap_or(cue.end);
             let end = if name == "conditions" { line_end.min(asked) } else { asked };
             if end < next {
+                // The section before an aside goes on after it.
                 starts.push((end, main));
             }
         }
@@ -78,6 +79,8 @@ fn asking(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) -> Vec<usi
         .iter()
         .filter_map(|found| {
             let id = sentence[found.first];
+            // No further than needed: counting whole sentences would take time by the square of
+            // their phrases.
             let inside =
                 sentence[..found.first].iter().rev().take(BEFORE + 1).take_while(|other| **other == id);
             let before = inside.count();
@@ -103,6 +106,7 @@ fn is_heading(tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
     let text = tokens.text();
     let (start, stop) = (tokens.items()[first].start, tokens.items()[end - 1].end);
     let capital = text[start..].chars().next().is_some_and(char::is_uppercase);
+    // Marks of Markdown and inverted Spanish ones stand before headings.
     let before = text[..start].trim_end_matches(['*', '#', '_', '¿', '¡', '"', ' ', '\t', '\u{a0}']);
     let opens = match before.chars().next_back() {
         None => true,
@@ -130,6 +134,7 @@ fn heading_tail(after: &str) -> bool {
         .chars()
         .take(30)
         .take_while(|character| !matches!(character, '.' | ',' | ';' | '\n' | '!'))
+        // Headings may be questions ("¿Qué ofrecemos?").
         .any(|character| matches!(character, ':' | '?'))
 }
 

@@ -31,10 +31,13 @@ impl Spelling {
         let mut spelling = Self { words: words.into_iter().collect(), ..Self::default() };
         for name in names {
             let id = spelling.names.len() as u32;
+            // Words that are one edit apart share a form with a letter less, so names are looked up
+            // and not compared one by one.
             for shorter in deletions(name).chain([name.clone()]) {
                 spelling.by_deletion.entry(shorter).or_default().push(id);
             }
             spelling.by_letters.entry(letters(name)).or_default().push(id);
+            // A name is never an error in another one.
             spelling.words.insert(name.clone());
             spelling.longest = spelling.longest.max(name.chars().count());
             spelling.names.push(name.clone());
@@ -54,6 +57,7 @@ impl Spelling {
         if count < LETTERS || self.words.contains(word) || !word.chars().all(char::is_alphabetic) {
             return None;
         }
+        // Only then: a name may have doubled letters of its own ("access").
         self.nearest(word).or_else(|| self.nearest(&undoubled(word)))
     }
 
@@ -65,6 +69,7 @@ impl Spelling {
         }
         let keys = deletions(word).chain([word.to_owned()]);
         let near = keys.filter_map(|key| self.by_deletion.get(&key)).flatten();
+        // Words with a common form may be two edits apart.
         let near = near.filter(|id| is_slip(word, &self.names[**id as usize]));
         let jumbled = self.by_letters.get(&letters(word)).into_iter().flatten();
         let jumbled = jumbled.filter(|id| is_jumbled(word, &self.names[**id as usize]));

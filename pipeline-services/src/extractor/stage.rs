@@ -78,7 +78,9 @@ impl ExtractorSource {
     /// If the taxonomy cannot be read.
     pub(crate) async fn current(&self) -> Result<Arc<Extractor>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
+        // Held while it is built, so that two batches do not both build it.
         let mut built = self.built.lock().await;
+        // The source gives the same value until the taxonomy changes.
         if let Some((known, extractor)) = built.as_ref()
             && Arc::ptr_eq(known, &vocabulary)
         {
@@ -127,6 +129,7 @@ impl ExtractorStage {
         let choice = self.chosen(run_id).await?;
         let version = format!("{}{}", extractor.version(), choice.mark());
         let mut connection = self.pool.acquire().await?;
+        // Another run may have done some of them since the plan.
         let done: HashMap<Uuid, String> =
             skills::versions(&mut connection, "extract", ids).await?.into_iter().collect();
         let found = postings::by_ids(&mut connection, ids).await?;
@@ -199,6 +202,7 @@ impl Stage for ExtractorStage {
         let extractor = self.source.current().await?;
         let choice = self.taggers.choose(PATIENCE).await?;
         let version = format!("{}{}", extractor.version(), choice.mark());
+        // Taken only now: choosing may wait for a server.
         let mut connection = self.pool.acquire().await?;
         let coverage = runs::coverage(&mut connection, run, StageName::Extract, &version).await?;
         let nothing = coverage.is_empty();

@@ -56,6 +56,7 @@ impl Taggers {
     /// # Errors
     /// If a tagger that was asked for by name is not available.
     pub(crate) async fn choose(&self, patience: Duration) -> Result<Choice, StageError> {
+        // An empty list is a decision against taggers, so the server is not asked.
         if self.wanted.as_ref().is_some_and(Vec::is_empty) || !self.inference.is_configured() {
             return self.without("no inference server is configured");
         }
@@ -94,6 +95,7 @@ impl Taggers {
     }
 
     fn pick(&self, found: Vec<ClassifierInfo>) -> Result<Choice, StageError> {
+        // Some may still be loading, since the wait for them has an end.
         let able = found.into_iter().filter(|model| !model.loading);
         let Some(wanted) = &self.wanted else {
             return Ok(Choice { taggers: able.filter(marks_skills).map(tagger).collect(), problem: None });
@@ -121,6 +123,7 @@ impl Taggers {
         documents: &[&Document],
     ) -> Result<Vec<Vec<NerEntity>>, StageError> {
         let mut entities = vec![Vec::new(); documents.len()];
+        // Fields of all documents together, so that requests are full.
         let places: Vec<(usize, Field)> = (0..documents.len())
             .flat_map(|index| Field::ALL.map(|field| (index, field)))
             .filter(|(index, field)| !documents[*index].field(*field).trim().is_empty())
@@ -129,6 +132,8 @@ impl Taggers {
             for chunk in places.chunks(TEXTS_PER_REQUEST) {
                 let texts =
                     chunk.iter().map(|(index, field)| documents[*index].field(*field).to_owned()).collect();
+                // With the revision: a model that was replaced since the plan must not answer under
+                // its mark.
                 let answers = self.inference.classify(&tagger.name, &tagger.revision, texts).await?;
                 for ((index, field), answer) in chunk.iter().zip(answers) {
                     match answer {
@@ -165,6 +170,7 @@ fn marked(model: &str, field: Field, spans: Vec<LabelledSpan>) -> Vec<NerEntity>
             continue;
         };
         let bare = matches!(span.label.as_str(), "B" | "I");
+        // A blank may lie between the two.
         let goes_on = span.label == "I" && open.is_some_and(|end| span.start <= end + 1);
         match found.last_mut().filter(|_| goes_on) {
             Some(last) => {

@@ -48,6 +48,7 @@ impl InferenceClient {
         let timeout = asked.timeout;
         let mut request = Request::new(message(asked));
         request.set_timeout(timeout);
+        // The usual limit of a request would cut off answers that take minutes.
         let mut client = GenerationServiceClient::new(self.patient_connection()?);
         let answer = client.generate_batch(request).await?.into_inner();
         read(answer.texts)
@@ -59,6 +60,7 @@ fn message(asked: ChatRequest) -> GenerateBatchRequest {
     let chat = Chat { messages: messages.collect(), ..Chat::default() };
     let settings = GenerationSettings {
         model: Some(ModelRef { name: asked.model, revision: String::new() }),
+        // Nobody waits for one posting; calls that a person waits for go first.
         priority: Priority::Bulk.into(),
         // The same posting gets the same answer.
         sampling: Some(Sampling { temperature: Some(0.0), ..Sampling::default() }),

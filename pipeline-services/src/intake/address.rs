@@ -64,12 +64,14 @@ const FILES: [&str; 10] = ["html", "htm", "php", "asp", "aspx", "jsp", "json", "
 /// # Errors
 /// If it is none; the message has `{}` where the text stands.
 pub(super) fn normalise(text: &str) -> Result<String, &'static str> {
+    // Mail and Markdown put addresses in angle brackets.
     let text = text.trim().trim_start_matches('<').trim_end_matches('>');
     let wrong = "`{}` is not a web address: expected https://…";
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(wrong);
     }
     let (scheme, rest) = match text.split_once("://") {
+        // Behind one of these the scheme is that of another address (`x.com/?to=https://y`).
         Some((scheme, rest)) if !scheme.contains(['/', '?', '#', '.']) => {
             let scheme = scheme.to_ascii_lowercase();
             if scheme != "http" && scheme != "https" {
@@ -92,6 +94,7 @@ pub(super) fn normalise(text: &str) -> Result<String, &'static str> {
     if !is_host(host) {
         return Err(wrong);
     }
+    // The host alone: in paths and queries case counts.
     Ok(format!("{scheme}://{}{}", host.to_lowercase(), &rest[host.len()..]))
 }
 
@@ -102,7 +105,9 @@ fn host_of(rest: &str) -> &str {
 
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
+        // The colons of `[::1]` are not before a port.
         Some((name, port)) if !host.ends_with(']') => (name, port),
+        // Any port that parses: there is none to check.
         _ => (host, "1"),
     };
     let literal = name.starts_with('[') && name.ends_with(']');
@@ -110,6 +115,7 @@ fn is_host(host: &str) -> bool {
 }
 
 fn is_label(label: &str) -> bool {
+    // Underscores stand in hosts that resolve, against the rules for their names.
     !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
 }
 
@@ -135,6 +141,7 @@ impl<'u> Parts<'u> {
         let host = host_of(rest);
         let (before, fragment) = rest[host.len()..].split_once('#').unwrap_or((&rest[host.len()..], ""));
         let (path, query) = before.split_once('?').unwrap_or((before, ""));
+        // `#!/` is the older form of such a route.
         let route = fragment.trim_start_matches('!').strip_prefix('/');
         let (route, route_query) =
             route.map(|route| route.split_once('?').unwrap_or((route, ""))).unwrap_or_default();
@@ -144,6 +151,7 @@ impl<'u> Parts<'u> {
         let path =
             [path.trim_matches('/'), route.trim_matches('/')].into_iter().filter(|part| !part.is_empty());
         Self {
+            // Sites answer with and without `www.`.
             host: host.to_lowercase().trim_start_matches("www.").to_owned(),
             path: path.collect::<Vec<_>>().join("/"),
             query: query.filter(|(name, _)| !is_tracking(name)).collect(),
@@ -152,6 +160,7 @@ impl<'u> Parts<'u> {
 
     /// An id of this host, whose name is left out where it is the portal's own.
     fn at_host(&self, portal: &str, local: &str) -> String {
+        // A short word stands in the names of many hosts.
         let own = portal.split(['-', '_']).any(|word| word.len() > 3 && self.host.contains(word));
         let id = match (own, local.is_empty()) {
             (_, true) => self.host.clone(),
@@ -175,6 +184,7 @@ impl<'u> Parts<'u> {
     /// A long number that ends the last part of the path, or is the whole of it.
     fn number(&self) -> Option<&str> {
         static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
+            // Shorter numbers at an end are years, or pages of a list.
             Regex::new(r"(?:^|[^0-9A-Za-z])([0-9A-Fa-f]{32}|[0-9]{7,})(?:\.[a-z]{3,5})?$|^([0-9]{5,})(?:\.[a-z]{3,5})?$")
                 .expect("a valid pattern")
         });

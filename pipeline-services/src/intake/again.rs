@@ -63,6 +63,7 @@ pub async fn scrub_stored(
     loop {
         let mut transaction = connection.begin().await?;
         let last = batch(&mut transaction, after, &mut totals).await?;
+        // Before the caller hears of it, who may leave then.
         transaction.commit().await?;
         if last.is_none() || !seen(&totals) {
             return Ok(totals);
@@ -129,6 +130,7 @@ async fn one(
             seen = scrubs::sightings(connection, &[surviving]).await?;
             job_id = surviving;
         }
+        // A surviving older posting has this text already.
         if job_id == stored.job_id {
             scrubs::rewrite(connection, &cleaned, texts(&cleaned) != texts(stored)).await?;
         }

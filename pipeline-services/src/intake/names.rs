@@ -34,6 +34,7 @@ pub(crate) fn portal(text: &str) -> String {
     let plain = plain.strip_prefix("www.").unwrap_or(&plain);
     let words = plain.split(|c: char| !matches!(c, 'a'..='z' | '0'..='9' | '_' | '-'));
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    // Both are kept inside, but a name must begin with a letter or digit.
     words.join("-").trim_matches(['-', '_']).to_owned()
 }
 

@@ -39,6 +39,7 @@ pub(super) fn read_dir(dir: &Path) -> Result<Vec<(String, String)>, LexiconError
             files.push((name, text));
         }
     }
+    // Directories list in any order, and the digest depends on it.
     files.sort();
     Ok(files)
 }
@@ -81,6 +82,7 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
     for (name, text) in files.iter().filter(|(name, _)| name == titles::FILE) {
         lexicon.concepts.extend(lexicon.titles.read(name, text)?);
     }
+    // Two entries may share a concept where they are names of one thing.
     let mut seen = HashSet::new();
     lexicon.concepts.retain(|concept| seen.insert(concept.uri.clone()));
     Ok(lexicon)
@@ -88,6 +90,7 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
 
 fn digest(files: &[(String, String)]) -> String {
     let mut hash = Sha256::new();
+    // With lengths, so that no text runs into the name of the next file.
     for (name, text) in files {
         hash.update((name.len() as u64).to_le_bytes());
         hash.update(name);
@@ -103,6 +106,7 @@ fn add_entry(lexicon: &mut Lexicon, row: &Row<'_>) -> Result<(), LexiconError> {
     for form in &entry.forms {
         let key = tokens::key(&form.text);
         match lexicon.by_form.get(&key) {
+            // Spanish and English forms of one entry may be the same word.
             Some(other) if *other != index => {
                 let other = &lexicon.entries[*other].label;
                 return Err(row.error("label", format!("`{}` already names `{other}`", form.text)));
@@ -170,6 +174,7 @@ fn link(lexicon: &mut Lexicon, row: &Row<'_>) -> Result<(), LexiconError> {
     if let Link::Concept(uri) = &entry.link {
         lexicon.concepts.push(concept(ConceptKind::Skill, uri.clone(), row.cell(2)));
     }
+    // Without its reason nobody could check a choice that was made by hand.
     match row.cell(4).is_empty() {
         true => Err(row.error("why", "must not be empty")),
         false => Ok(()),
@@ -212,6 +217,7 @@ fn implication(lexicon: &Lexicon, row: &Row<'_>) -> Result<Implication, LexiconE
     if row.cell(2).is_empty() {
         return Err(row.error("relation", "must not be empty"));
     }
+    // Written so that NaN is refused too.
     let confidence = row.cell(3).parse().ok().filter(|value: &f32| *value > 0.0 && *value <= 1.0);
     Ok(Implication {
         skill: row.cell(0).to_owned(),

@@ -47,6 +47,7 @@ pub(super) struct Row<'text> {
 impl Row<'_> {
     /// Cell `index`, empty where the line is shorter.
     pub(super) fn cell(&self, index: usize) -> &str {
+        // Editors cut empty cells off the end of a line.
         self.cells.get(index).map_or("", |cell| cell.trim())
     }
 
@@ -67,6 +68,7 @@ pub(super) fn rows<'text>(
         .trim_start_matches('\u{feff}')
         .lines()
         .enumerate()
+        // Only at the beginning of a line: `C#` is a skill.
         .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
         .map(|(index, line)| Row { file, line: index + 1, cells: line.split('\t').collect() });
     let Some(header) = rows.next() else { return Ok(Vec::new()) };

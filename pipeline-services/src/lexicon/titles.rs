@@ -82,6 +82,7 @@ impl Titles {
             return Err(format!("`{form}` holds no word"));
         }
         match self.by_key.entry(key) {
+            // Two lines for one title contradict each other, and nothing shows which one counts.
             Entry::Occupied(_) => Err(format!("`{form}` has the words of an earlier title")),
             Entry::Vacant(vacant) => {
                 vacant.insert(title);

@@ -14,6 +14,8 @@ use super::StageName;
 #[serde(default)]
 pub struct RunFacts {
     /// Facts about the scraper: what it visits.
+    // A section that is left out is not part of the patch, so that merging it overwrites no
+    // other's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scrape: Option<ScrapeFacts>,
     /// Facts about the extractor: what it works with.
@@ -47,6 +49,7 @@ impl RunFacts {
 
     /// The facts as a patch of a run's summary.
     pub(crate) fn patch(&self) -> Value {
+        // Structs with text keys: serialising them cannot fail.
         serde_json::to_value(self).unwrap_or_default()
     }
 }

@@ -38,6 +38,7 @@ impl Problem {
     pub(crate) fn read(sentence: &str) -> Self {
         for stage in StageName::ALL {
             let Some(rest) = sentence.strip_prefix(stage.name()) else { continue };
+            // The name alone proves nothing: "extracting goes on" begins with one.
             if let Some(text) = rest.strip_prefix(": ") {
                 return Self::of(stage, text);
             }
