@@ -137,6 +137,7 @@ pub(crate) fn progress(message: impl fmt::Display) {
 
 /// Writes text to stderr.
 pub(crate) fn write_stderr(text: impl fmt::Display) {
+    // As a whole: stderr is unbuffered, so each piece of a format would be a write of its own.
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
 

@@ -59,6 +59,8 @@ impl Orchestrator {
     /// The same where workers hold their tasks for `lease`.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
+        // Where a lease is shorter than the usual pause, the pause would be what a lost worker
+        // costs.
         Self { reap: REAP.min(lease / 2), ..self }
     }
 
@@ -76,8 +78,11 @@ impl Orchestrator {
                 enabled.join(", ")
             )));
         }
+        // Version 7: runs are listed and driven in the order of their ids, which is then that of
+        // time.
         let run_id = Uuid::now_v7();
         let mut transaction = connection.begin().await?;
+        // In one transaction: a run without its stages would be ended as succeeded at once.
         runs::create(&mut transaction, run_id, &options).await?;
         transaction.commit().await?;
         drop(connection);
@@ -89,6 +94,7 @@ impl Orchestrator {
         if options.stages.is_empty() {
             options.stages = self.stages.to_vec();
         }
+        // `StageName` orders as the pipeline does, and the run keeps its stages as they stand here.
         options.stages.sort_unstable();
         options.stages.dedup();
         match options.stages.iter().find(|stage| !self.stages.contains(stage)) {
@@ -141,6 +147,7 @@ impl Orchestrator {
     /// # Errors
     /// If the active runs cannot be read.
     pub async fn tick(&self) -> SqlResult<()> {
+        // The connection goes back before a run takes its own: a pool of one would wait for itself.
         let active = runs::active(&mut *self.pool.acquire().await?).await?;
         for run_id in active {
             // A run whose rows this version cannot read must not keep the others from moving.
@@ -169,6 +176,8 @@ impl Orchestrator {
             let stage = progress.stage;
             match progress.state {
                 StageState::Waiting => {
+                    // Both in the transaction of the lock: a running stage without its plan is idle
+                    // and would be closed unworked.
                     tasks::create_plan(connection, run_id, stage, self.max_retries).await?;
                     return runs::set_stage(connection, run_id, stage, StageState::Running).await;
                 }
@@ -184,6 +193,7 @@ impl Orchestrator {
 async fn close_stage(connection: &mut PgConnection, run_id: Uuid, progress: &StageProgress) -> SqlResult<()> {
     let stage = progress.stage;
     if progress.failed > 0 {
+        // One problem for each reason, since thousands of tasks may have failed for the same.
         for (error, count) in runs::failures(connection, run_id, stage).await? {
             let text = if count == 1 { error } else { format!("{error} ({count} times)") };
             runs::add_problem(connection, run_id, &Problem::of(stage, text)).await?;
@@ -198,6 +208,7 @@ async fn close_stage(connection: &mut PgConnection, run_id: Uuid, progress: &Sta
 async fn end(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
     let Some(run) = runs::get(connection, run_id).await? else { return Ok(()) };
     let state = final_state(&run.stages);
+    // Under the run's lock and before its end: a run that is over always has its totals.
     let totals =
         Totals { postings: postings::count(connection).await?, skills: skills::count(connection).await? };
     let facts = RunFacts { totals: Some(totals), ..RunFacts::default() };
@@ -209,6 +220,7 @@ async fn end(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
 
 /// Succeeded if every stage did all of its work, failed if none did any, else partial.
 fn final_state(stages: &[StageProgress]) -> RunState {
+    // A skipped stage counts as work not done: its run is partial at best.
     if stages.iter().all(|stage| stage.state == StageState::Done && stage.failed == 0) {
         RunState::Succeeded
     } else if stages.iter().any(|stage| stage.state == StageState::Done) {

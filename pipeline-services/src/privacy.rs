@@ -163,6 +163,7 @@ fn find_in(view: &mut View<'_>) -> Found {
     for finder in FINDERS.into_iter().chain(view.has_names().then_some(names)) {
         let mut found = Found::new();
         finder(view, &mut found);
+        // An empty find would put a mark where nothing was removed.
         found.retain(|(range, _)| range.start < range.end);
         // Of two that begin together the longer keeps the place.
         found.sort_by_key(|(range, _)| (range.start, usize::MAX - range.end));

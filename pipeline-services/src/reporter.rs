@@ -50,6 +50,7 @@ pub fn render(
     out: &Path,
     typeset: &TypesetCommand,
 ) -> Result<Vec<Artefact>> {
+    // First, so that a document that contradicts itself leaves no directory behind.
     document.validate()?;
     let made_here = !out.exists();
     let result = render_into(document, run_summary, formats, out, typeset);
@@ -68,6 +69,7 @@ fn render_into(
     typeset: &TypesetCommand,
 ) -> Result<Vec<Artefact>> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the directory {}", out.display()))?;
+    // Inside of the target, since a rename does not cross file systems.
     let staging = tempfile::Builder::new().prefix(".report-").tempdir_in(out);
     let staging = staging.with_context(|| format!("cannot write in the directory {}", out.display()))?;
 
@@ -92,6 +94,7 @@ fn render_into(
     if formats.contains(Format::Pdf) {
         stage.put("report.pdf", Format::Pdf, &pdf(document, staging.path(), typeset)?)?;
     }
+    // Last, since it lists the others.
     let readme = readme::readme(document, &stage.artefacts);
     stage.put(README_FILE, Format::Md, readme.as_bytes())?;
     let artefacts = stage.artefacts;
@@ -135,6 +138,7 @@ fn publish(artefacts: &[Artefact], staging: &Path, out: &Path) -> Result<()> {
         std::fs::rename(staging.join(&artefact.name), &target)
             .with_context(|| format!("cannot write {}", target.display()))?;
     }
+    // Once for all names: the contents are on the disk already.
     artefact::sync_folder(out).with_context(|| format!("cannot sync the directory {}", out.display()))
 }
 

@@ -77,6 +77,8 @@ async fn wait_schema(pool: &PgPool, needed: i64, patience: Duration) -> Result<(
         match store::require_schema(pool, needed).await {
             Ok(()) => return Ok(()),
             Err(error) if started.elapsed() >= patience => return Err(flatten(error)),
+            // An old schema may be under migration, and a database that does not answer may be
+            // starting.
             Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
         }
     }
@@ -88,6 +90,7 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     let parts = Parts::new(config, pool.clone())?;
     let stages = parts.stages(role, config)?;
     wait_schema(&pool, store::needed_schema_version(), Duration::from_secs(60)).await?;
+    // Bound only now: an open port tells clients and probes that requests are served.
     let listener = api::bind(config.listen).await?;
     let metrics_listener = api::bind(config.metrics_listen).await?;
     let (address, metrics_address) = (listener.local_addr()?, metrics_listener.local_addr()?);
@@ -95,6 +98,7 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     let mut tasks = JoinSet::new();
     let entries = start_workers(stages, config, &pool, (&stop, &cut), &mut tasks);
     let orchestrator = role.orchestrates().then(|| {
+        // Of the configuration, not of this role: other processes may work on the other stages.
         let enabled = crate::config::STAGES.into_iter().filter(|stage| config.module(*stage).enabled);
         Orchestrator::new(pool.clone(), enabled.collect(), config.module(StageName::Extract).max_retries)
             .with_lease(config.timing.lease)
@@ -105,6 +109,7 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     }
     let entries = Arc::new(entries);
     tasks.spawn(metrics::serve(metrics_listener, entrance.clone(), Arc::clone(&entries), stop.clone()));
+    // After binding: only then is the port known where the configuration says 0.
     if let Some(path) = &config.announce_file {
         announce(path, address, metrics_address)?;
     }
@@ -120,6 +125,7 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
         stages: entries,
     };
     let drain = Duration::from_secs(config.drain_seconds);
+    // Not among the tasks: its error is that of the process.
     let server = tokio::spawn(api::serve(services, listener, entrance, stop.clone(), drain));
     until_stopped(tasks, server, (&stop, &cut), drain).await
 }
@@ -146,6 +152,7 @@ async fn until_stopped(
         () = signals.next() => tracing::warn!("told to stop twice: work is given back"),
     }
     cut.cancel();
+    // What is still not given back comes back when its lease ends.
     let _ = tokio::time::timeout(GIVE_BACK, tasks_done(&mut tasks)).await;
     Ok(())
 }
@@ -207,6 +214,7 @@ impl Parts {
     fn stages(&self, role: Role, config: &Config) -> Result<Vec<Arc<dyn Stage>>> {
         let mut stages = Vec::new();
         for name in role.stages() {
+            // Made even where this process does not work on it, since that checks its settings.
             let stage = self.stage(name, config)?;
             if config.works_on(name, role) {
                 if name == StageName::Scrape {
@@ -264,6 +272,8 @@ fn start_workers(
     for stage in stages {
         let module = config.module(stage.name());
         let counters = Arc::<Counters>::default();
+        // Of a batch nothing is written before all of it is over, so tasks that take long get
+        // workers of their own.
         let (workers, batch_size) = match stage.works_singly() {
             true => (module.batch_size.min(SIDE_BY_SIDE), 1),
             false => (1, module.batch_size),
@@ -309,6 +319,7 @@ fn announce(path: &Path, grpc: SocketAddr, metrics: SocketAddr) -> Result<()> {
     let text = serde_json::json!({
         "grpc": grpc.to_string(), "metrics": metrics.to_string(), "pid": std::process::id(),
     });
+    // In the same folder, so that the rename stays within one file system.
     let scratch = path.with_extension("tmp");
     replace(path, &scratch, text.to_string().as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
@@ -317,6 +328,7 @@ fn announce(path: &Path, grpc: SocketAddr, metrics: SocketAddr) -> Result<()> {
 fn replace(path: &Path, scratch: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut file = std::fs::File::create(scratch)?;
     file.write_all(content)?;
+    // Before the rename, which could otherwise survive a crash without the content.
     file.sync_all()?;
     std::fs::rename(scratch, path)
 }

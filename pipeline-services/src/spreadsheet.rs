@@ -56,6 +56,7 @@ impl Dialect {
         let (mut units, mut cut) = (0, String::new());
         for character in text.chars() {
             units += character.len_utf16();
+            // One unit stays free for the ellipsis.
             if units >= CELL {
                 break;
             }

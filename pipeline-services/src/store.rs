@@ -145,6 +145,7 @@ const SHORTEST_IDLE: Duration = Duration::from_secs(5);
 /// # Errors
 /// If the URL cannot be parsed.
 pub fn open(url: &str, connections: u32, lease: Duration) -> Result<PgPool, StoreError> {
+    // sqlx takes an address of any scheme.
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(StoreError::Url);
     }
@@ -163,6 +164,7 @@ pub fn open(url: &str, connections: u32, lease: Duration) -> Result<PgPool, Stor
 
 async fn give_up_idle_transactions(connection: &mut PgConnection, lease: Duration) -> SqlResult<()> {
     let limit = format!("{} ms", lease.max(SHORTEST_IDLE).as_millis());
+    // `set` takes no parameters; `false` makes it last for the session instead of the transaction.
     sqlx::query("select set_config('idle_in_transaction_session_timeout', $1, false)")
         .bind(limit)
         .execute(connection)
@@ -183,9 +185,11 @@ async fn reach(pool: &PgPool) -> Result<PgConnection, StoreError> {
 /// If the database is not reachable, a migration fails, or pgvector is older than 0.8 or missing
 /// and may not be installed.
 pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
+    // Not one of the pool, with which a `set role` would stay.
     let mut connection = reach(pool).await?;
     check_server(&mut connection).await?;
     let (found, known) = (schema_version(&mut connection).await?, needed_schema_version());
+    // Before the first write: an older program must not change a newer database.
     if found > known {
         return Err(StoreError::SchemaTooNew { found, known });
     }
@@ -212,6 +216,8 @@ async fn install_pgvector(connection: &mut PgConnection) -> Result<(), StoreErro
     if !pgvector_version(&mut *connection).await?.is_empty() {
         return Ok(());
     }
+    // 42501 is insufficient privilege, the one failure that an administrator can mend by one
+    // statement.
     if error.as_database_error().and_then(|error| error.code()).is_none_or(|code| code != "42501") {
         return Err(error.into());
     }
@@ -222,6 +228,8 @@ async fn install_pgvector(connection: &mut PgConnection) -> Result<(), StoreErro
 
 /// Acts as `obs_owner` where the tables are that role's, or will be because the database is.
 async fn become_owner(connection: &mut PgConnection) -> Result<(), StoreError> {
+    // `SET`, not `MEMBER`: since PostgreSQL 16 a membership can come without the right to `set
+    // role`.
     let owned: bool = sqlx::query_scalar(
         "select exists (
              select from pg_roles r
@@ -269,6 +277,7 @@ pub fn needed_schema_version() -> i64 {
 /// # Errors
 /// If the database is not reachable.
 pub async fn schema_version(connection: &mut PgConnection) -> Result<i64, StoreError> {
+    // Null where the table is missing, which in the query below would be an error.
     let migrated: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(&mut *connection)
         .await

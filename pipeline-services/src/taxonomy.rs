@@ -232,9 +232,11 @@ impl Taxonomy {
             let key = tokens.key();
             if findable(&key, label, &concept.class, &preferred) {
                 let inflection = if tokens.len() > 1 { Inflection::Agreement } else { Inflection::Exact };
+                // Both facts in one number, since a phrase of the trie carries no more.
                 self.skills.insert_tokens(&tokens, inflection, id * 2 + u32::from(label.preferred));
             }
             if label.preferred {
+                // One concept may bear a name in two languages, which leaves it unambiguous.
                 let bearer = self.names.entry(key).or_insert(Some(id));
                 *bearer = bearer.filter(|other| *other == id);
             }
@@ -332,6 +334,7 @@ fn resembles(key: &str, language: &str, preferred: &[(&str, String)]) -> bool {
 
 fn shares_word<'a>(key: &str, mut preferred: impl Iterator<Item = &'a str>) -> bool {
     preferred.any(|other| {
+        // Short words are mostly prepositions, which any two labels share.
         other.split(' ').any(|word| (word.len() > 3 || word == key) && key.split(' ').any(|own| own == word))
     })
 }

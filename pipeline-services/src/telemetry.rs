@@ -11,6 +11,7 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 pub fn start() {
     let filter = EnvFilter::try_from_env("OBSERVATORY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
+    // Standard output is for what a role prints, such as the version of the schema.
     if std::io::stderr().is_terminal() {
         registry.with(fmt::layer().with_writer(std::io::stderr)).init();
     } else {
@@ -24,6 +25,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
+        // Many errors repeat their cause in their own words.
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);

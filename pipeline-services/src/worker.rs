@@ -60,6 +60,7 @@ pub struct Counters {
     waiting: AtomicU64,
     failed: AtomicU64,
     batches: AtomicU64,
+    // Whole milliseconds, exported as seconds: there is no atomic float to add to.
     busy_ms: AtomicU64,
 }
 
@@ -82,6 +83,7 @@ fn value(counter: &AtomicU64) -> f64 {
 }
 
 fn add(counter: &AtomicU64, value: u64) {
+    // The figures are only read for display; no other memory is ordered by them.
     counter.fetch_add(value, Ordering::Relaxed);
 }
 
@@ -145,6 +147,7 @@ impl Worker {
     /// Works until `stop`, ends the batch at hand unless `cut` comes first, and gives back what it
     /// holds.
     pub async fn run(&self, stop: CancellationToken, cut: CancellationToken) {
+        // A task of its own, since a batch may take longer than a lease.
         let heart = tokio::spawn(beat_every_third(self.pool.clone(), self.id, self.timing.lease));
         let mut ear = self.announcements.ear(self.stage.name());
         let mut trouble = 0_u32;
@@ -152,6 +155,8 @@ impl Worker {
         let cut = if self.stage.works_singly() { stop.clone() } else { cut };
         while !stop.is_cancelled() {
             if let Some(wait) = self.circuit_open_for() {
+                // In short sleeps: the probe of another worker may close the circuit before its
+                // time.
                 sleep_or_stop(wait.min(POLL), &stop).await;
                 continue;
             }
@@ -205,6 +210,7 @@ impl Worker {
     pub async fn work_once_alive(&self) -> SqlResult<BatchReport> {
         let heart = tokio::spawn(beat_every_third(self.pool.clone(), self.id, self.timing.lease));
         let report = self.work_once().await;
+        // A heart left beating would hold for ever what a failed batch still claims.
         heart.abort();
         report
     }
@@ -216,6 +222,7 @@ impl Worker {
     pub async fn work_once(&self) -> SqlResult<BatchReport> {
         let mut connection = self.pool.acquire().await?;
         // After a batch that found something away, a single task probes whether it is back.
+        // A batch of zero would claim nothing for ever and look like an empty queue.
         let limit = if self.missing().is_some() { 1 } else { i64::from(self.config.batch_size.max(1)) };
         let claimed =
             tasks::claim(&mut connection, self.stage.name(), self.id, limit, self.timing.lease).await?;
@@ -256,6 +263,8 @@ impl Worker {
 
     /// Processes a batch; if that fails as a whole, its tasks are to be worked on one by one.
     async fn judge(&self, batch: &[Task]) -> Vec<Verdict> {
+        // Outcomes belong to tasks by their place, so an answer of another length says nothing
+        // about any of them. It is a defect of the stage, which no further try mends.
         let outcomes = match self.process(batch).await {
             Ok(outcomes) if outcomes.len() == batch.len() => outcomes,
             Ok(outcomes) => {
@@ -264,6 +273,7 @@ impl Worker {
             }
             // No task is the cause of an outage, so none is singled out to be worked on alone.
             Err(error @ StageError::Unavailable { .. }) => vec![Err(error); batch.len()],
+            // It is alone already, so the error is its own.
             Err(error) if batch.len() == 1 => vec![Err(error)],
             Err(error) => {
                 return batch.iter().map(|_| Verdict::Isolate(error.to_string())).collect();
@@ -332,6 +342,7 @@ impl Worker {
             }
         }
         let Some(dependency) = away else { return Duration::ZERO };
+        // Said once for each outage, not at every probe.
         if missing.is_none() {
             let reason = batch.first().and_then(|(_, verdict)| verdict.reason()).unwrap_or_default();
             tracing::warn!(stage.name = self.stage.name().name(), reason, "waiting for what is away");

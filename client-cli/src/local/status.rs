@@ -100,6 +100,7 @@ impl StackStatus {
             leftovers: Vec::new(),
             problem: state.failure.clone(),
         };
+        // Each of them may be on a file system of its own.
         let folders = [data.root().to_owned(), data.cluster(), data.models(), data.reports(), data.logs()];
         let space = disk::space(&folders);
         if let FreeSpace::Full(said) = &space {

@@ -141,6 +141,7 @@ impl WorkingFolder {
     fn entries(&self) -> anyhow::Result<Vec<PathBuf>> {
         let entries = fs::read_dir(&self.folder);
         let entries = entries.with_context(|| format!("cannot read {}", self.folder.display()))?;
+        // Not the folder of the assembled model, which is next to the partial files.
         Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
     }
 }
@@ -166,6 +167,7 @@ fn flat(path: &str) -> String {
 pub(super) fn check_room(store: &Path, name: &str, needed: u64) -> anyhow::Result<()> {
     let free = nix::sys::statvfs::statvfs(store)
         .with_context(|| format!("cannot get the free space of {}", store.display()))?;
+    // Not all free blocks: some are reserved for root.
     let free = free.blocks_available() as u64 * free.fragment_size() as u64;
     ensure!(
         needed <= free,

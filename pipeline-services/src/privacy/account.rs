@@ -167,6 +167,7 @@ fn alias(view: &View<'_>, at: usize) -> Option<Range<usize>> {
     let capitals =
         (at..at + length).filter(|at| view.byte(*at).is_ascii_lowercase()).all(|at| view.is_upper(at));
     let shaped = text.contains('.') || text.matches('-').count() > 1 || (capitals && text.len() >= 8);
+    // What ends like a web address is one.
     ((6..=22).contains(&length) && shaped && !text.ends_with(".com")).then_some(at..at + length)
 }
 
@@ -183,6 +184,7 @@ fn iban_at(view: &View<'_>, range: Range<usize>) -> Option<Range<usize>> {
         if byte.is_ascii_alphanumeric() {
             compact.push(char::from(byte));
         }
+        // The pattern may have run on into the next word; the country's length ends it.
         if compact.len() == wanted {
             let ended = !view.byte(at + 1).is_ascii_alphanumeric();
             return (ended && check::iban(&compact)).then_some(start..at + 1);

@@ -98,6 +98,7 @@ pub(super) fn cnpj(number: &str) -> bool {
     let same = values.windows(2).all(|pair| pair[0] == pair[1]);
     values.len() == 14
         && !same
+        // The check digits are digits also where the rest holds letters.
         && values[12..].iter().all(|value| *value < 10)
         && checks_cnpj(&values, 12)
         && checks_cnpj(&values, 13)
@@ -134,6 +135,7 @@ fn checks_block(block: &[u32]) -> bool {
 /// Peruvian CCI (Cámara de Compensación Electrónica: one digit for bank and office, one for the
 /// account).
 pub(super) fn cci(number: &str) -> bool {
+    // The two check digits stand together at the end, each for a part of its own.
     number.len() == 20
         && luhn(&format!("{}{}", &number[..6], &number[18..19]))
         && luhn(&format!("{}{}", &number[6..18], &number[19..]))
@@ -181,6 +183,7 @@ pub(super) fn iban_length(country: &str) -> Option<usize> {
 /// IBAN: country and digits behind the account, modulo 97 (ISO/IEC 7064 MOD 97-10).
 pub(super) fn iban(number: &str) -> bool {
     let Some((head, account)) = number.split_at_checked(4) else { return false };
+    // Reduced at every step: no integer type holds the whole number.
     let rest = account.bytes().chain(head.bytes()).fold(0, |rest: u32, byte| match byte {
         b'0'..=b'9' => (rest * 10 + u32::from(byte - b'0')) % 97,
         _ => (rest * 100 + u32::from(byte.to_ascii_lowercase().saturating_sub(b'a')) + 10) % 97,

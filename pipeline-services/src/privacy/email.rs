@@ -80,6 +80,7 @@ fn around(view: &View<'_>, sign: Range<usize>) -> Option<Range<usize>> {
         Sign::Weak => domain.is_mail_host,
         Sign::Word => {
             let shaped = name.bytes().any(|byte| byte.is_ascii_digit() || b"._".contains(&byte));
+            // "C++ at" and "Node.js at" name a program and its place.
             let program = !name.ends_with(char::is_alphanumeric)
                 || [".js", ".net", ".py"].iter().any(|end| name.ends_with(end));
             domain.is_spelt

@@ -77,6 +77,7 @@ fn labelled(view: &View<'_>, label: &Label<'_>) -> Option<(Range<usize>, Kind)> 
     let name = label.name.as_str();
     let fiscal = is_fiscal(name);
     let kind = if fiscal { Kind::TaxId } else { Kind::NationalId };
+    // First: read as digits alone, such a number would end at its first letter.
     let lettered = match name {
         "rfc" | "curp" | "ine" | "ife" => key_at(view, at),
         "cnpj" => lettered_cnpj(view, at),
@@ -97,6 +98,7 @@ fn labelled(view: &View<'_>, label: &Label<'_>) -> Option<(Range<usize>, Kind)> 
     let (least, most) = lengths(name)?;
     let number = written_at(view, at, most)?;
     let range = with_letter(view, &number);
+    // A `K` stands for a check digit of ten and counts as one.
     let k = usize::from(view.byte(range.end - 1) == b'k');
     let count = number.digits.len() + k;
     let short_label =
@@ -257,6 +259,7 @@ pub(super) fn bare(view: &View<'_>, number: &Number) -> Option<(Range<usize>, Ki
     let gaps: Vec<&str> = (1..number.groups.len()).map(|index| number.gap(view, index)).collect();
     let kind = match (lengths.as_slice(), gaps.as_slice()) {
         ([11], _) | ([2, 8, 1], ["-", "-"]) if check::cuit(digits) || check::ruc(digits) => Some(Kind::TaxId),
+        // After those that a prefix tells: a CPF has as many digits and none.
         ([11], _) | ([3, 3, 3, 2], [".", ".", "-"]) | ([9, 2], ["-"]) if check::cpf(digits) => {
             Some(Kind::NationalId)
         }
@@ -267,6 +270,7 @@ pub(super) fn bare(view: &View<'_>, number: &Number) -> Option<(Range<usize>, Ki
         }
         ([1 | 2, 3, 3, 1], [".", ".", "-"]) | ([7 | 8, 1], ["-"]) => suffixed(digits),
         ([3, 3, 3, 1], [".", ".", "-"]) | ([9, 1], ["-"]) => {
+            // Companies have these first digits; the NIT of a person is the number of the cédula.
             let (body, check) = digits.split_at(9);
             (body.starts_with(['8', '9']) && check::nit(body, check.as_bytes()[0])).then_some(Kind::TaxId)
         }

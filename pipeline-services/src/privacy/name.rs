@@ -165,6 +165,7 @@ pub(super) fn find(view: &View<'_>, found: &mut Found) {
     for introduction in CUE.captures_iter(view.text()) {
         let groups = [("role", Cue::Role), ("title", Cue::Title), ("person", Cue::Person)];
         let cue = groups.into_iter().find_map(|(name, cue)| Some((introduction.name(name)?, cue)));
+        // A word inside of a name that was just found introduces no other.
         let Some((words, mut cue)) = cue.filter(|(words, _)| words.start() >= done) else { continue };
         if cue != Cue::Role && is_place(view, words.start()) {
             continue;
@@ -176,6 +177,7 @@ pub(super) fn find(view: &View<'_>, found: &mut Found) {
         let mut next = name_at(view, at, cue);
         while let Some(range) = next {
             done = range.end;
+            // The words introduced the first one; a second must be known by the lists.
             next = joined(view, range.end).and_then(|at| name_at(view, at, Cue::Role));
             found.push((range, Kind::Name));
         }
@@ -300,6 +302,7 @@ fn parts(view: &View<'_>, mut at: usize) -> Option<Vec<Part>> {
         let upper = view.is_upper(at);
         let particle = !parts.is_empty() && PARTICLES.contains(&word);
         if is_office(word) && upper && !particle {
+            // Behind a given and a family name it begins what follows: "Ana Ruiz Recursos Humanos".
             let person =
                 parts.len() > 1 && parts[0].entry.given && parts[1..].iter().any(|part| part.entry.family);
             return person.then_some(parts);

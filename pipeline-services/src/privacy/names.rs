@@ -67,6 +67,7 @@ pub(super) fn is_joined_name(token: &str) -> bool {
     let token = token.trim_end_matches(|sign: char| sign.is_ascii_digit() || "._-".contains(sign));
     let parts: Vec<&str> = token.split(['.', '_', '-']).filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
+        // Shorter names occur in most tokens by chance.
         [joined] => (3..joined.len().saturating_sub(2)).any(|at| {
             joined.is_char_boundary(at) && entry(&joined[..at]).given && entry(&joined[at..]).family
         }),

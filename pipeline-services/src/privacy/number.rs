@@ -88,6 +88,7 @@ fn group(bytes: &[u8], start: usize) -> Range<usize> {
 /// The group behind a gap, if the gap is one that a number may have.
 fn next_group(bytes: &[u8], end: usize) -> Option<Range<usize>> {
     let rest = &bytes[end..];
+    // One more than is allowed, so that a longer gap is seen to be longer.
     let gap = rest.iter().take(LONGEST_GAP + 1).take_while(|byte| GAPS.contains(byte)).count();
     let gap_bytes = &rest[..gap];
     let breaks = gap_bytes.iter().filter(|byte| **byte == b'\n').count();

@@ -62,6 +62,7 @@ pub(super) fn find(view: &View<'_>, found: &mut Found) {
     for run in runs(view) {
         let mut first = 0;
         while first < run.groups.len() {
+            // Papers first: a check digit says more than the form of a telephone number.
             let next = paper_at(view, &run, first, found).or_else(|| phone_at(view, &run, first, found));
             first = next.unwrap_or(first + 1);
         }
@@ -85,6 +86,7 @@ fn paper_at(view: &View<'_>, run: &Number, first: usize, found: &mut Found) -> O
     let last = run.groups.len().min(first + 8);
     // The longest first: of a shorter one the rest would stay in the text.
     for end in (first + 1..=last).rev() {
+        // No paper or account that is known without a label has another length.
         if !matches!(run.count(first..end), 8..=11 | 14..=16 | 18 | 20 | 22) {
             continue;
         }
@@ -273,6 +275,7 @@ fn is_phone(view: &View<'_>, number: &Number, lead: usize, cue: Cue) -> bool {
         || veto::is_date(&number.digits, &lengths)
         || (lead == 0 && is_amount(view, number, cue))
         || has_decimals(view, end);
+    // Digits behind a sign: without a word before it the number is a piece of a longer code.
     let more = matches!(next, b'-' | b'/' | b'.') && view.byte(end + 1).is_ascii_digit();
     if cue == Cue::None && more {
         return false;

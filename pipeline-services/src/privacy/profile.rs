@@ -32,6 +32,7 @@ pub(super) fn find(view: &View<'_>, found: &mut Found) {
     for link in LINK.captures_iter(view.text()) {
         let (Some(whole), Some(host), Some(path)) = (link.get(0), link.get(1), link.get(2)) else { continue };
         let before = view.byte_before(whole.start());
+        // `x.com` also ends `netflix.com`, and a mailbox may stand before it.
         let part = before.is_ascii_alphanumeric() || b"-_.@/".contains(&before);
         if !part && is_personal(host.as_str(), path.as_str()) {
             let end =
@@ -52,12 +53,15 @@ pub(super) fn is_personal(host: &str, path: &str) -> bool {
         return false;
     }
     match host {
+        // Pages of companies, schools and jobs stay.
         "linkedin.com" => matches!(first, "in" | "pub" | "mwlite") && !second.is_empty(),
         "whatsapp.com" => {
+            // The codes that invite to a group are long.
             first.starts_with("send") || first.len() >= 12 || matches!(first, "channel" | "invite")
         }
         "youtube.com" => first.starts_with('@') || matches!(first, "user" | "c" | "channel"),
         "tiktok.com" | "threads.net" | "threads.com" => first.starts_with('@'),
+        // With a second part it is a repository.
         "github.com" | "gitlab.com" => second.is_empty() && !PLACES.contains(first),
         "discord.com" => matches!(first, "invite" | "users"),
         _ => !PLACES.contains(first),
@@ -96,10 +100,12 @@ pub(super) fn handles(view: &View<'_>, found: &mut Found) {
             "in/" | "/in/" => true,
             _ => {
                 let pointed = view.text()[network.end()..sign.start()].contains(':');
+                // These are ordinary words as well, so a colon must follow them.
                 shaped && (pointed || !matches!(network.as_str(), "x" | "tg" | "face" | "teams"))
             }
         };
         if fits && before != b'.' && before != b'@' && !is_host(&view.text()[name.start()..name_end]) {
+            // `@` and `live:` go with the handle, `in/` is the network's.
             let start = if sign.as_str().starts_with("live") { sign.start() } else { name.start() };
             let start = if sign.as_str().starts_with('@') { sign.start() } else { start };
             found.push((start..name_end, Kind::Profile));

@@ -30,6 +30,7 @@ pub fn scrub_url(url: &str) -> String {
             "mailto" | "tel" | "sms" | "callto" | "whatsapp" | "skype" | "viber" | "tg"
         )
     {
+        // Nothing of such an address is the portal's.
         return String::new();
     }
     if let Some(path) = profile::personal_path(&plain.to_lowercase()) {
@@ -92,6 +93,7 @@ fn remainder(part: &str) -> String {
     let left: Vec<&str> = plain.split([':', '|', '~']).filter(|piece| !is_personal("", piece)).collect();
     match left.as_slice() {
         [] => GONE.to_owned(),
+        // No piece is personal by itself, so none can be told to be harmless.
         _ if left.len() == plain.split([':', '|', '~']).count() => GONE.to_owned(),
         left => left.join(":"),
     }
@@ -107,6 +109,7 @@ static NAMED: LazyLock<Words> = LazyLock::new(|| {
 
 fn is_personal(key: &str, value: &str) -> bool {
     let (key, value) = (decoded(key).to_lowercase(), decoded(value));
+    // What was replaced before stays as it is.
     if value.is_empty() || value == GONE {
         return false;
     }
@@ -116,6 +119,8 @@ fn is_personal(key: &str, value: &str) -> bool {
     if named && is_name(&spaced) {
         return true;
     }
+    // A key says what its value is, as a label does in a text. The hyphens of a slug stand for
+    // blanks.
     let text = format!("{key}: {spaced}");
     holds_personal(&text) || holds_personal(&value.replace('-', " "))
 }

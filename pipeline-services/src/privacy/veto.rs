@@ -53,6 +53,7 @@ pub(super) fn stands(view: &View<'_>, at: usize, most: usize) -> bool {
     let mut end = at;
     for word in words.iter().take(most) {
         let gap = &view.text()[word.end..end];
+        // The full stop of a short word is that of an abbreviation.
         if gap.contains('\n') || gap.contains(". ") && word.text.len() > 4 {
             return false;
         }
@@ -87,6 +88,7 @@ pub(super) fn is_counted(view: &View<'_>, end: usize) -> bool {
     let words = view.words_after(end, 30);
     let word = words.first().filter(|word| word.start <= end + 2).map(|word| word.text);
     let word = word
+        // In "3.000.000 de pesos" the unit is the second word.
         .filter(|word| *word != "de")
         .or_else(|| words.get(1).filter(|_| word == Some("de")).map(|word| word.text));
     word.is_some_and(|word| UNITS.contains(word) || CURRENCIES.contains(word))

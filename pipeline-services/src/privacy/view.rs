@@ -54,8 +54,10 @@ impl<'a> View<'a> {
         while let Some(character) = source[at..].chars().next() {
             let start = at;
             at += view.read(start, character);
+            // A character may fold to several bytes or to none.
             view.origin.resize(view.text.len(), start);
         }
+        // A find at the end of the text ends here.
         view.origin.push(source.len());
         view.read_letters_as_digits();
         view
@@ -106,6 +108,8 @@ impl<'a> View<'a> {
     /// Appends what stands at a place of the source; returns its length there.
     fn read(&mut self, at: usize, character: char) -> usize {
         let rest = &self.source[at..];
+        // Marks of an earlier round stand for what was removed, so that no finder reads across
+        // them.
         if character == '[' {
             let mark = Kind::ALL.into_iter().find(|kind| rest.starts_with(kind.mark()));
             if let Some(kind) = mark {
@@ -115,6 +119,7 @@ impl<'a> View<'a> {
         }
         if matches!(character, '&' | '%' | '\\') {
             let encoded = ENCODED.into_iter().find(|(code, _)| {
+                // `get`, since the length may end inside of a character.
                 rest.get(..code.len()).is_some_and(|start| start.eq_ignore_ascii_case(code))
             });
             if let Some((code, sign)) = encoded {

@@ -145,6 +145,7 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     make_readable(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
+    // The new name is a change of the folder and lost in a crash without this.
     sync_folder(folder)
 }
 

@@ -25,6 +25,7 @@ pub(super) fn interval(part: u64, whole: u64) -> Option<(f64, f64)> {
     let scale = 1.0 + Z * Z / n;
     let middle = (p + Z * Z / (2.0 * n)) / scale;
     let reach = Z / scale * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    // Rounding can carry the ends beyond what a share can be.
     Some(((middle - reach).max(0.0) * 100.0, (middle + reach).min(1.0) * 100.0))
 }
 

@@ -44,6 +44,7 @@ pub(super) fn findings(document: &ReportDocument, words: Words) -> Vec<String> {
 /// The number of postings that name any skill.
 fn named(document: &ReportDocument, words: Words) -> Option<String> {
     let (part, whole) = (document.totals.postings_with_skills, document.scope.postings);
+    // A document from a file is not checked for this; a share above 100 % would be nonsense.
     (part >= MIN_NAMED && part <= whole).then(|| {
         let skills = words.count(document.totals.skills);
         let values = [
@@ -71,6 +72,7 @@ fn technical(document: &ReportDocument, words: Words) -> Option<String> {
 }
 
 fn is_technical(skill: &SkillRow) -> bool {
+    // Hard by their kind, but not what a reader calls technical.
     skill.kind == "hard" && !matches!(skill.category.as_str(), "language" | "licence" | "license")
 }
 
@@ -178,6 +180,7 @@ fn country_part(skill: &SkillRow, country: &CountryScope, document: &ReportDocum
 fn concentration(document: &ReportDocument, words: Words) -> Option<String> {
     let (skills, mentions) = (document.totals.skills, document.totals.explicit_mentions);
     let mut counts: Vec<u64> = document.skills.iter().map(|skill| skill.job_count).collect();
+    // The rows of a document from a file may stand in any order.
     counts.sort_unstable_by_key(|count| std::cmp::Reverse(*count));
     let first: u64 = counts.iter().take(10).sum();
     let are_many = skills >= MANY_SKILLS && counts.len() >= 10;

@@ -158,6 +158,7 @@ fn run_section(run: &Run) -> RunSection {
         started_at: run.created_at,
         finished_at: run.stages.iter().filter_map(|stage| stage.finished_at).max(),
         partial: !run.problems.is_empty() || run.stages.iter().any(|stage| stage.failed > 0),
+        // The stage of the report is still at work while this is read.
         stages: run.stages.iter().filter(|stage| stage.stage != StageName::Report).map(stage_row).collect(),
     }
 }
@@ -209,6 +210,7 @@ fn notices(run: &Run, facts: &RunFacts, edition: &Edition, found: Found) -> Vec<
     let address = facts.scrape.as_ref().and_then(|scrape| scrape.base_url.clone());
     if edition.invented {
         notices.push(Notice::InventedPostings);
+    // One warning is enough: what is invented was never on a portal.
     } else if let Some(source) = address {
         notices.push(Notice::OtherAddress { source });
     }
@@ -234,6 +236,7 @@ fn notices(run: &Run, facts: &RunFacts, edition: &Edition, found: Found) -> Vec<
 
 /// Returns whether the model says that it was trained on other languages than Spanish.
 fn is_foreign(embed: &EmbedFacts) -> bool {
+    // A model that names no language gives no ground for a warning.
     !embed.languages.is_empty() && !embed.languages.iter().any(|tag| tag == "es" || tag == "multilingual")
 }
 
@@ -307,6 +310,7 @@ async fn evidence(
     for row in figures::evidence(connection, scope, &shown, QUOTES).await? {
         quotes.entry(row.label.clone()).or_default().push(quote(row));
     }
+    // By the ranking, since a map keeps no order.
     Ok(shown
         .into_iter()
         .filter_map(|label| quotes.remove(&label).map(|quotes| SkillEvidence { label, quotes }))
@@ -334,6 +338,7 @@ fn quote(row: Evidence) -> Quote {
 }
 
 fn part(text: &str, from: u32, to: u32) -> String {
+    // Places count code points, not bytes.
     text.chars().skip(from as usize).take(to.saturating_sub(from) as usize).collect()
 }
 
@@ -345,6 +350,7 @@ async fn quality(connection: &mut PgConnection, scope: &Scope, extent: &Extent) 
         removed = Some(counts(figures::removed(connection).await?));
     }
     Ok(DataQuality {
+        // Never negative: every posting in scope has a sighting.
         duplicates_folded: size(extent.sightings - extent.postings),
         refused,
         personal_data_removed: removed,

@@ -21,6 +21,7 @@ const SCRIPT: &str = include_str!("../../reports/explorer.js");
 pub(crate) fn html(document: &ReportDocument) -> Result<String> {
     let words = Words::of(document.language);
     let data = data::json(document, words).context("cannot write the data of the page")?;
+    // In one pass, so that a label such as `{data}` stays a label.
     Ok(fill(PAGE, |name| part(name, document, words, &data)))
 }
 

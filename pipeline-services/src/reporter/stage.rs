@@ -126,6 +126,7 @@ impl ReporterStage {
             .map_err(|error| StageError::Fail(format!("rendering panicked: {error}")))?
             .map_err(|error| StageError::Fail(format!("{error:#}")))?;
         self.reports.fetch_add(1, Ordering::Relaxed);
+        // An absolute path, since readers of the row have other working directories.
         Ok((absolute(&directory), artefacts.into_iter().map(row).collect()))
     }
 }
@@ -151,6 +152,7 @@ fn below(root: &Path, asked: &Path) -> Result<PathBuf, String> {
     let existing = folder.ancestors().find_map(|folder| folder.canonicalize().ok());
     match (existing, root.canonicalize()) {
         (Some(existing), Ok(root)) if !existing.starts_with(&root) => Err(outside(asked)),
+        // A root that does not exist yet holds no link that leads out of it.
         _ => Ok(folder),
     }
 }

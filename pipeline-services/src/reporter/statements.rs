@@ -133,6 +133,7 @@ fn esco(document: &ReportDocument, words: Words) -> String {
     if let Some(taxonomy) = named {
         return words.fill("about.esco_used", &[("version", &taxonomy.version)]);
     }
+    // A taxonomy of another name may hold ESCO's concepts, which ask for the same acknowledgement.
     let mut uris = document.skills.iter().filter_map(|skill| skill.uri.as_deref());
     if uris.any(|uri| uri.starts_with(ESCO_URIS)) {
         let name = taxonomy.map_or_else(String::new, |t| format!("{} {}", t.name, t.version));

@@ -154,6 +154,7 @@ fn skill(document: &ReportDocument, index: usize, row: &SkillRow) -> Vec<Cell> {
 
 fn country_skills(document: &ReportDocument) -> impl Iterator<Item = Vec<Cell>> {
     document.scope.countries.iter().flat_map(move |country| {
+        // The table holds every country, also those that charts leave out for their size.
         let comparable = country.postings >= MIN_GROUP;
         ranking(document, country).rows.into_iter().map(move |(label, count)| {
             let mut cells = vec![text(&country.code), text(label), number(count)];
@@ -192,6 +193,7 @@ fn evidence(document: &ReportDocument) -> impl Iterator<Item = Vec<Cell>> {
             text(&quote.field),
             maybe(quote.span.map(|s| s.start)),
             maybe(quote.span.map(|s| s.end)),
+            // An implied skill has no place in the text.
             number(quote.span.is_some()),
             text(quote.method.join("+")),
             number(quote.confidence),

@@ -217,6 +217,7 @@ impl TypesetCommand {
         if status.success() {
             return Ok(());
         }
+        // Kept short, since it is stored with the failed task.
         let message = String::from_utf8_lossy(&said).trim().chars().take(2_000).collect();
         Err(TypesetError::Failed { status: status.to_string(), message })
     }

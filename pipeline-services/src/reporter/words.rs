@@ -69,8 +69,10 @@ impl Words {
     /// A number with `places` decimals, halves away from zero.
     pub(crate) fn decimal(&self, value: f64, places: usize) -> String {
         let scale = 10_f64.powi(i32::try_from(places).unwrap_or(0));
+        // Rounded first, since formatting alone rounds halves to even.
         let text = format!("{:.places$}", (value.abs() * scale).round() / scale);
         let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        // What rounds to zero has no sign.
         let negative = value < 0.0 && text.bytes().any(|b| (b'1'..=b'9').contains(&b));
         let mut out = String::from(if negative { "\u{2212}" } else { "" });
         out.push_str(&group(whole, self.get("number.thousands")));
@@ -125,6 +127,7 @@ impl Words {
     /// Spanish "y" is "e" before the sound of an i.
     fn conjunction(&self, next: &str) -> &'static str {
         let start: String = next.chars().take(3).collect::<String>().to_lowercase();
+        // "hielo" and "iones" begin with the sound of a y.
         let sounds_i =
             (start.starts_with(['i', 'í']) && !start.starts_with("ia") && !start.starts_with("io"))
                 || (start.starts_with("hi") && !start.starts_with("hie") && !start.starts_with("hia"));
@@ -238,6 +241,7 @@ impl Words {
             Notice::PartialRun { stage, reason } => {
                 let name = self.value("stage", stage);
                 let reason = reason.as_ref().map_or_else(String::new, |raw| self.reason(stage, raw));
+                // Without a reason the sentence would end in the blank before it.
                 self.fill("notice.partial_run", &[("stage", &name), ("reason", &reason)]).trim().to_owned()
             }
             Notice::InventedPostings => self.get("notice.invented_postings").to_owned(),
@@ -281,6 +285,7 @@ pub(super) fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> St
                 rest = &after[close + 1..];
             }
             None => {
+                // Only the brace is passed over: a name may begin behind it.
                 out.push('{');
                 rest = after;
             }

@@ -14,6 +14,7 @@ pub(crate) fn canonical(url: &Url) -> Url {
     let mut canonical = url.clone();
     canonical.set_fragment(None);
     let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    // By prefix, for the family of `utm_` parameters.
     pairs.retain(|(name, _)| !TRACKING.iter().any(|tracking| name.starts_with(tracking)));
     pairs.sort();
     if pairs.is_empty() {
@@ -52,6 +53,7 @@ impl Base {
         real: &str,
         replacement: Option<&str>,
     ) -> Result<Self, BadBase> {
+        // Needed under a replacement too: links to it are moved below the base.
         let real = parse(real)?;
         let served = match replacement {
             Some(template) => {
@@ -101,6 +103,7 @@ impl Base {
         }
         if self.replaced {
             let root = self.served.path().trim_end_matches('/');
+            // With the slash, or a base below `/co` would hold `/company` as well.
             let outside = target.path() != root && !target.path().starts_with(&format!("{root}/"));
             let to_real = authority(&target) == authority(&self.real);
             if to_real || (outside && authority(&target) == authority(&self.served)) {

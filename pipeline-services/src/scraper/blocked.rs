@@ -39,6 +39,7 @@ pub(super) fn refusal(status: u16, mitigated: bool, text: &str) -> Option<&'stat
         401 => Some("status 401, a login is asked for"),
         403 => Some("status 403"),
         451 => Some("status 451, not available for legal reasons"),
+        // Not 429 and 503: those ask for patience, which the fetcher has.
         _ => None,
     }
 }

@@ -167,6 +167,7 @@ impl Crawl<'_, '_> {
             queries.push(String::new());
         }
         let from = self.visit.options.from.clone().unwrap_or_default();
+        // The limits are those of the visit, however often it is interrupted.
         (self.report.pages, self.report.items) = (from.pages, from.items);
         for (place, query) in queries.iter().enumerate().skip(from.search) {
             let page = from.page.as_ref().filter(|_| place == from.search);
@@ -390,6 +391,7 @@ impl Crawl<'_, '_> {
     async fn details(&mut self, mut cards: Vec<Fields>) -> Option<StopReason> {
         let left = self.ads_left();
         let limited = cards.len() >= left;
+        // Cut before the requests: what is over the limit costs the portal nothing.
         cards.truncate(left);
         let visit = self.visit;
         let at_once = visit.options.details_at_once.unwrap_or(DETAILS_AT_ONCE).max(1);
@@ -401,11 +403,13 @@ impl Crawl<'_, '_> {
                 return Some(stop);
             }
         }
+        // Closed, old and failed ads do not count, so the limit may still not be reached.
         (limited && self.ads_left() == 0).then_some(StopReason::AdLimit)
     }
 
     async fn settle(&mut self, outcome: Outcome) -> Option<StopReason> {
         match outcome {
+            // The card may have named no day, or only the detail the right one.
             Outcome::Posting(posting) if self.is_old(posting.posted_date) => self.report.too_old += 1,
             Outcome::Posting(posting) => {
                 self.failures = 0;
@@ -415,6 +419,7 @@ impl Crawl<'_, '_> {
                 }
                 self.report.items += 1;
             }
+            // Neither a success nor a failure: a closed ad says nothing about how pages are read.
             Outcome::Closed => self.report.closed += 1,
             Outcome::Failed(error) => {
                 self.failures += 1;
@@ -458,6 +463,7 @@ impl Crawl<'_, '_> {
 
 /// Identity of an ad: the portal's id, else its address.
 fn identity(card: &Fields) -> String {
+    // Never empty: a card without an address was left out when the page was read.
     card.get("external_id").or_else(|| card.get("url")).cloned().unwrap_or_default()
 }
 

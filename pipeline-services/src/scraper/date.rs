@@ -56,6 +56,7 @@ fn is_day_pattern(pattern: &str) -> bool {
     let day = NaiveDate::from_ymd_opt(2026, 11, 23).unwrap_or_default();
     let mut written = String::new();
     pattern.contains('%')
+        // Written, since `to_string` panics at a specifier that does not exist.
         && write!(written, "{}", day.format(pattern)).is_ok()
         && NaiveDate::parse_from_str(&written, pattern) == Ok(day)
 }
@@ -80,6 +81,7 @@ pub(super) fn read(text: &str, forms: &[DateForm], answered: DateTime<FixedOffse
                 NaiveDate::parse_and_remainder(text.trim(), pattern).ok().map(|(day, _)| day)
             }
         })
+        // A day that cannot be right leaves the text to the next form.
         .find(|day| day.year() >= 2000 && *day <= tomorrow)
 }
 
@@ -95,6 +97,7 @@ fn relative(folded: &str, answered: DateTime<FixedOffset>) -> Option<NaiveDate> 
     });
     let today = answered.date_naive();
     if let Some(found) = AGO.captures(folded) {
+        // "un" and "una" do not parse, and mean one.
         let count: u32 = found[1].parse().unwrap_or(1);
         return match &found[2] {
             // In time first: a few hours ago may have been yesterday.
@@ -104,9 +107,11 @@ fn relative(folded: &str, answered: DateTime<FixedOffset>) -> Option<NaiveDate> 
             "dia" => today.checked_sub_days(Days::new(count.into())),
             "semana" => today.checked_sub_days(Days::new(u64::from(count) * 7)),
             "mes" => today.checked_sub_months(Months::new(count)),
+            // Four digits at most, so the product does not overflow.
             _ => today.checked_sub_months(Months::new(count * 12)),
         };
     }
+    // Before "ayer", which is part of "anteayer".
     if says(folded, &["anteayer", "antes de ayer", "antier"]) {
         today.checked_sub_days(Days::new(2))
     } else if says(folded, &["ayer"]) {
@@ -132,6 +137,7 @@ fn day_month(folded: &str, answered: DateTime<FixedOffset>) -> Option<NaiveDate>
     let found = WRITTEN.captures(folded)?;
     let day: u32 = found[1].parse().ok()?;
     let names = ["ene", "feb", "mar", "abr", "may", "jun", "jul", "ago", "sep", "oct", "nov", "dic"];
+    // Peru and Uruguay write "setiembre".
     let name = if &found[2] == "set" { "sep" } else { &found[2] };
     let month = u32::try_from(names.iter().position(|candidate| *candidate == name)?).ok()? + 1;
     if let Some(year) = found.get(3) {
@@ -145,6 +151,7 @@ fn day_month(folded: &str, answered: DateTime<FixedOffset>) -> Option<NaiveDate>
 }
 
 fn iso(text: &str, zone: FixedOffset) -> Option<NaiveDate> {
+    // A moment with an offset may fall on another day in the portal's zone.
     if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
         return Some(moment.with_timezone(&zone).date_naive());
     }

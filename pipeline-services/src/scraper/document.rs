@@ -154,6 +154,7 @@ impl<'a> Scope<'a> {
         if rule.lower {
             text = text.to_lowercase();
         }
+        // After the lowering, so that a map needs one spelling of each value.
         if let Some(meaning) = rule.map.get(&text) {
             text = meaning.clone();
         }
@@ -200,6 +201,7 @@ fn read_element(element: ElementRef<'_>, reading: &Reading, without: &[Selector]
 
 /// A copy of an element without some of those inside.
 fn without_elements(element: ElementRef<'_>, without: &[Selector]) -> Option<Html> {
+    // By way of its text: the tree of the page is shared by all rules and stays as it is.
     let mut copy = tree::fragment(&element.html()).ok()?;
     let unwanted: Vec<_> =
         without.iter().flat_map(|selector| copy.select(selector).map(|found| found.id())).collect();
@@ -221,6 +223,7 @@ fn text(element: ElementRef<'_>) -> String {
     let mut text = String::new();
     for node in element.descendants() {
         let Node::Text(piece) = node.value() else { continue };
+        // Up to the element itself, which a rule may have named although it is a script.
         let shown = node.ancestors().take_while(|above| above.id() != element.id()).all(|above| {
             above
                 .value()
@@ -229,6 +232,7 @@ fn text(element: ElementRef<'_>) -> String {
         });
         if shown {
             text.push_str(piece);
+            // Neighbouring elements often have no blank between them, and their words would join.
             text.push(' ');
         }
     }

@@ -146,6 +146,7 @@ impl Fetcher {
         let mut visited = vec![canonical(&hop.url)];
         loop {
             let host = self.host(&hop.url);
+            // Several portals may share a host; the slowest pace that any of them asks for holds.
             host.raise(request.min_delay);
             // At every hop: a redirect may lead to a path, or a host, that its own robots.txt
             // closes.
@@ -177,6 +178,7 @@ impl Fetcher {
     }
 
     fn host(&self, url: &Url) -> Arc<Host> {
+        // With the scheme: a robots.txt is that of a scheme, a host and a port.
         let origin = format!("{}://{}", url.scheme(), authority(url));
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.entry(origin).or_insert_with(|| Arc::new(Host::new(authority(url), &self.options))).clone()
@@ -208,6 +210,7 @@ impl Fetcher {
             .robots(host, &hop.url, tally)
             .await
             .map_err(|reason| FetchError::RobotsUnreachable { host: host.name.clone(), reason })?;
+        // A rule may reach into the query, as `/*?page=` does.
         let query = hop.url.query().map(|query| format!("?{query}")).unwrap_or_default();
         if robots.allows(&format!("{}{query}", hop.url.path())) {
             return Ok(());
@@ -265,6 +268,7 @@ impl Fetcher {
                 _ => return Ok(Robots::allow_all()),
             }
         }
+        // More redirects count as a file that is not there (RFC 9309 §2.3.1.2).
         Ok(Robots::allow_all())
     }
 
@@ -315,6 +319,7 @@ impl Fetcher {
             tried += 1;
             let again = match &outcome {
                 Ok(answer) => {
+                    // A challenge may come with status 503, and asking again does not answer it.
                     pace::is_transient(answer.status)
                         && blocked::refusal(answer.status, answer.mitigated, &answer.window()).is_none()
                 }
@@ -325,6 +330,7 @@ impl Fetcher {
             }
             let asked = outcome.as_ref().ok().and_then(|answer| answer.retry_after);
             if let Some(after) = asked.filter(|after| *after > self.options.max_retry_after) {
+                // The whole host: other requests to it would get the same answer.
                 host.park(after);
                 return Err(Failure::Parked(after));
             }
@@ -332,6 +338,7 @@ impl Fetcher {
                 host.slow_down();
             }
             let wait = asked.unwrap_or_else(|| pace::backoff(self.options.backoff, tried, fastrand::f64()));
+            // Before giving up: the pause is the host's and holds for other requests to it.
             if asked.is_some() {
                 host.hold(wait);
             }
@@ -402,6 +409,7 @@ fn robots_target(from: &Url, location: &str) -> Option<Url> {
 fn page(url: &Url, answer: Answer) -> Result<Page, FetchError> {
     let kind = answer.content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
     let text = kind.is_empty() || kind.starts_with("text/");
+    // By a part of the name, for `application/ld+json` and `application/xhtml+xml`.
     if !text && !["json", "html", "xml"].iter().any(|name| kind.contains(name)) {
         return Err(FetchError::NotText { url: url.to_string(), content_type: kind });
     }

@@ -88,6 +88,7 @@ impl<'a> Gathering<'a> {
                 }
                 Found::Page(done) => {
                     self.search.1 = done.pages;
+                    // Before the page is stored, since both are written in one transaction.
                     self.cursor = done.cursor;
                     self.store(done.stop, done.seen_again).await?;
                 }
@@ -99,6 +100,7 @@ impl<'a> Gathering<'a> {
 
     async fn store(&mut self, stop: Option<StopReason>, seen_again: Vec<String>) -> Result<(), StageError> {
         let (waiting, accepted) = (std::mem::take(&mut self.waiting), Arc::clone(&self.accepted));
+        // On a thread of its own: cleaning long texts would hold up other visits and heartbeats.
         let prepared = reading::apart(move || prepare(waiting, &accepted)).await;
         let (items, refusals) = prepared.map_err(|panicked| StageError::Fail(panicked.to_string()))?;
         let visit = VisitProgress {
@@ -123,6 +125,7 @@ pub(super) struct Refused {
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What was refused was never cleaned, and this line is kept with the run.
         let url: String = self.url.chars().take(QUOTED).collect();
         write!(formatter, "{}: {}", privacy::scrub_url(&url), self.refusal)
     }

@@ -68,6 +68,7 @@ pub(super) fn parse(text: &str) -> Option<Value> {
     let text = text.trim().trim_start_matches("<!--").trim_start_matches("//").trim_start();
     let text = text.trim_start_matches("<![CDATA[").trim_end_matches("-->").trim_end();
     let text = text.trim_end_matches("]]>").trim_end_matches("//").trim();
+    // Repaired only when it must be: sound JSON must not pass through a guess.
     serde_json::from_str(text).ok().or_else(|| serde_json::from_str(&repaired(text)).ok())
 }
 

@@ -77,6 +77,7 @@ impl<'a> Place<'a> {
     pub(super) fn listing_request(&self, query: &str, number: u32, turned: bool) -> Result<Request, String> {
         let form = &self.portal.listing.request;
         let other = match &self.portal.listing.pagination {
+            // The first page often has another form of address than those behind it.
             Pagination::Page { url: Some(url), .. } if turned => Some(url),
             _ if query.is_empty() => self.portal.listing.all_url.as_ref(),
             _ => None,
@@ -104,6 +105,7 @@ impl<'a> Place<'a> {
     /// The least delay: it protects the real host, not one that stands for it.
     fn min_delay(&self) -> Duration {
         let seconds = if self.base.is_replaced() { None } else { self.portal.limits.min_delay };
+        // Within range since the file was read, or this would panic.
         Duration::from_secs_f64(seconds.unwrap_or_default())
     }
 
@@ -141,6 +143,7 @@ impl<'a> Place<'a> {
 impl Place<'_> {
     /// Reads a listing page.
     pub(super) fn read_listing(&self, page: &Page) -> Result<ListingPage, PageError> {
+        // Before it is parsed, since a refusal has the form of neither a listing nor a detail.
         self.refusal(page)?;
         match self.portal.listing.kind {
             Kind::Html => self.html_listing(page),
@@ -204,6 +207,7 @@ impl Place<'_> {
     fn json(&self, page: &Page) -> Result<Value, PageError> {
         let parsed = serde_json::from_str(page.text.trim_start_matches('\u{feff}'));
         parsed.or_else(|error| {
+            // Refusals come as HTML even where JSON was asked for.
             self.barren(page, tree::document(&page.text).ok().as_ref())?;
             Err(PageError::NotJson(error.to_string()))
         })
@@ -268,6 +272,8 @@ impl Place<'_> {
         scope: Scope<'_>,
         card: &Fields,
     ) -> Result<Option<Fields>, PageError> {
+        // First, since a closed ad often has no description left and would look like a changed
+        // layout.
         if detail.closed.as_ref().is_some_and(|rule| scope.value(rule).is_some()) {
             return Ok(None);
         }
@@ -275,6 +281,7 @@ impl Place<'_> {
         if detail.fields.contains_key("description") && !fields.contains_key("description") {
             return Err(PageError::Layout("no rule finds the description".to_owned()));
         }
+        // An address off the portal is dropped, and the card's own holds.
         if let Some(url) = fields.remove("url").and_then(|href| self.base.link(&page.url, &href)) {
             fields.insert("url", url.into());
         }

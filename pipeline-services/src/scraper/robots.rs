@@ -39,6 +39,7 @@ impl Robots {
         };
         let (mut own, mut any) = (None, None);
         for group in groups(&text) {
+            // A group of our own without rules allows everything and still shuts out those of `*`.
             if group.names(agent) {
                 own.get_or_insert_with(Self::default).extend(&group);
             }
@@ -58,6 +59,7 @@ impl Robots {
     /// decides, and of two equally long ones the one that allows.
     pub fn allows(&self, path: &str) -> bool {
         let path = normalized(path);
+        // Always allowed (RFC 9309 §2.2.2).
         if path == "/robots.txt" {
             return true;
         }
@@ -85,14 +87,17 @@ impl Group {
 
 fn groups(text: &str) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
+    // A line may end in CR alone (RFC 9309 §2.2).
     for line in text.split(['\n', '\r']) {
         let line = line.split('#').next().unwrap_or_default();
         let Some((key, value)) = line.split_once(':') else { continue };
         let (key, value) = (key.trim().trim_start_matches('\u{feff}').to_lowercase(), value.trim());
         if key == "user-agent" {
+            // Agents that follow each other share the rules behind them.
             if groups.last().is_none_or(|group| group.closed) {
                 groups.push(Group::default());
             }
+            // `Bot/2.0` names `Bot`.
             let token: String = value.chars().take_while(|c| is_token(*c)).collect();
             groups.last_mut().expect("one was pushed").agents.push(token);
             continue;
@@ -102,6 +107,7 @@ fn groups(text: &str) -> Vec<Group> {
         match key.as_str() {
             "allow" | "disallow" => {
                 group.closed = true;
+                // An empty `Disallow` closes nothing.
                 if !value.is_empty() {
                     group.rules.push(Rule { allow: key == "allow", pattern: normalized(value) });
                 }
@@ -138,6 +144,7 @@ fn normalized(path: &str) -> String {
             .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
         let (byte, width) = escaped.map_or((bytes[at], 1), |byte| (byte, 3));
         let unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        // A reserved sign that is escaped stays so: `%2F` is no `/`.
         if unreserved || (width == 1 && byte.is_ascii_graphic()) {
             text.push(char::from(byte));
         } else {
@@ -156,6 +163,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = path.strip_prefix(first) else { return false };
     let mut last = None;
+    // The earliest place of each part leaves most for those behind it, so nothing is tried twice.
     for part in parts {
         // The last part is looked for from the end when it must reach it.
         if let Some(part) = last.replace(part) {

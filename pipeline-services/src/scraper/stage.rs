@@ -141,6 +141,7 @@ impl ScraperStage {
             false => postings::external_ids(&mut connection, name, country).await?,
         };
         let accepted = countries::enabled(&mut connection).await?.into();
+        // A visit may take hours, and each of its checkpoints takes a connection for itself.
         drop(connection);
         // A cursor that cannot be read, of another version say, costs a visit from the beginning
         // and no run.
@@ -150,10 +151,12 @@ impl ScraperStage {
         // Room for what is read while a page is stored.
         let (sender, receiver) = mpsc::channel(64);
         let mut gathering = Gathering::new((task, checkpoints), (name, country), accepted, from);
+        // When storing fails the receiver is dropped, and the crawl ends at its next find.
         let (report, gathered) =
             tokio::join!(crawl(portal, &options, &self.fetcher, sender), gathering.run(receiver));
         self.items.fetch_add(gathering.taken, Ordering::Relaxed);
         self.refused.fetch_add(gathering.refusals.len() as u64, Ordering::Relaxed);
+        // Before the report, which would only say that the receiver is gone.
         gathered?;
         let visited = Effect::Visited {
             portal: name.to_owned(),
@@ -263,6 +266,7 @@ fn fetch_options(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Res
     }
     if let Some(delay) = settings.delay {
         options.delay = Duration::try_from_secs_f64(delay).context("modules.scraper.settings.delay")?;
+        // The throttle would bring a delay of its own.
         if delay == 0.0 {
             options.autothrottle = None;
         }
@@ -311,6 +315,7 @@ impl Stage for ScraperStage {
             let text = format!("not visited, since nobody asked for permission: {}", unasked.join(", "));
             Problem::of(StageName::Scrape, text)
         });
+        // Their crawls refuse, so that the run fails with the reason instead of finding no portal.
         if tasks.is_empty() {
             tasks = unasked;
         }
@@ -343,6 +348,7 @@ impl Stage for ScraperStage {
 
     fn metrics(&self) -> BTreeMap<String, f64> {
         let counters = serde_json::to_value(self.fetcher.counters()).unwrap_or_default();
+        // The counts by status are a table, which is not a number and drops out below.
         let numbers = counters.as_object().into_iter().flatten();
         let mut metrics: BTreeMap<String, f64> = numbers
             .filter_map(|(name, value)| Some((format!("fetch_{name}_total"), value.as_f64()?)))

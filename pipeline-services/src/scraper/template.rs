@@ -132,6 +132,7 @@ pub(super) fn slug(text: &str) -> String {
 }
 
 fn percent_encoded(text: &str) -> String {
+    // A plus sign is a blank in queries only, and templates fill paths too.
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 

@@ -37,6 +37,7 @@ pub struct Checkpoints(mpsc::Sender<Checkpoint>);
 impl Checkpoints {
     /// The stage's end and the worker's.
     pub fn channel() -> (Self, mpsc::Receiver<Checkpoint>) {
+        // One place is enough: a writer waits for its answer before it has more to say.
         let (sender, receiver) = mpsc::channel(1);
         (Self(sender), receiver)
     }

@@ -53,6 +53,8 @@ pub enum StageError {
 impl From<SqlError> for StageError {
     fn from(error: SqlError) -> Self {
         let reason = chain(&error);
+        // Before the wider test, which includes conflicts: the database answers, and no circuit
+        // should open because two statements met.
         if crate::store::is_conflict(&error) {
             Self::Retry(reason)
         } else if crate::store::is_transient(&error) {

@@ -62,6 +62,7 @@ pub async fn replace(
     run_id: Uuid,
     clustering: &Clustering,
 ) -> sqlx::Result<Uuid> {
+    // The foreign keys take its clusters and points with it.
     sqlx::query!("delete from analysis_results where run_id = $1 and analysis_type = 'clustering'", run_id)
         .execute(&mut *connection)
         .await?;
@@ -75,6 +76,8 @@ pub async fn replace(
     )
     .fetch_one(&mut *connection)
     .await?;
+    // One statement each: they are few, and `unnest` would flatten the arrays of their top skills.
+    // Before the points, which refer to them.
     for cluster in &clustering.clusters {
         sqlx::query!(
             "insert into skill_cluster (analysis_id, cluster_id, label, size, top_skills, cohesion_score)
@@ -98,6 +101,7 @@ async fn insert_points(
     analysis_id: Uuid,
     points: &[Point],
 ) -> sqlx::Result<()> {
+    // An array for each column: a list of values would meet the limit of 65,535 parameters.
     let skills: Vec<i64> = points.iter().map(|point| point.skill_id).collect();
     let xs: Vec<f32> = points.iter().map(|point| point.x).collect();
     let ys: Vec<f32> = points.iter().map(|point| point.y).collect();
@@ -143,6 +147,7 @@ pub(crate) async fn find(
     connection: &mut PgConnection,
     run_id: Option<Uuid>,
 ) -> sqlx::Result<Option<StoredAnalysis>> {
+    // A left join, since an analysis outlives the row of its model.
     let row = sqlx::query!(
         r#"select a.analysis_id, a.run_id, a.parameters, a.results, m.name as "model_name?"
            from analysis_results a left join embedding_model m on m.model_id = a.model_id

@@ -27,6 +27,7 @@ pub(crate) struct Country {
 /// # Errors
 /// If the statement fails.
 pub(crate) async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<Country>> {
+    // Distinct, since one posting may have several sightings in a country.
     sqlx::query_as!(
         Country,
         r#"select c.code, c.name, c.time_zone, c.currency, c.enabled,

@@ -37,6 +37,7 @@ pub struct ModelIdentity {
 impl EmbeddingModel {
     /// Returns whether this is the row of `model`.
     pub(crate) fn is(&self, model: &ModelIdentity) -> bool {
+        // Not by the dimension, which follows from the three and is no part of the key.
         self.name == model.name && self.revision == model.revision && self.prompt == model.prompt
     }
 }
@@ -71,6 +72,8 @@ pub async fn activate(connection: &mut PgConnection, model: &ModelIdentity) -> s
     sqlx::query!("update embedding_model set active = true where model_id = $1 and not active", model_id)
         .execute(&mut *connection)
         .await?;
+    // Not built concurrently, which no transaction may do; a new model has no vectors yet, so it is
+    // quick.
     sqlx::query!("select ensure_embedding_index($1)", model_id).fetch_one(&mut *connection).await?;
     Ok(EmbeddingModel {
         model_id,
@@ -160,6 +163,8 @@ pub async fn insert(
     model_id: i16,
     vector: Vec<f32>,
 ) -> sqlx::Result<()> {
+    // Two runs may embed a skill at the same time; the same label and model give the same vector,
+    // so the first row may stay. A wrong length is refused by the foreign key to the model.
     let dimensions = i32::try_from(vector.len()).unwrap_or(i32::MAX);
     sqlx::query!(
         "insert into skill_embedding (skill_id, model_id, dimensions, vec) values ($1, $2, $3, $4)
@@ -201,6 +206,7 @@ pub(crate) async fn search(
 ) -> sqlx::Result<Vec<Hit>> {
     // Loads the extension, which knows the parameters; `load` would be for superusers.
     sqlx::query("select '[1]'::vector").execute(&mut *connection).await?;
+    // Strict, since a relaxed scan may return neighbours slightly out of order.
     sqlx::query("set local hnsw.iterative_scan = strict_order").execute(&mut *connection).await?;
     sqlx::query("set local hnsw.ef_search = 200").execute(&mut *connection).await?;
     // The expression must be the index's own, so the dimension and the model stand as literals.
@@ -217,6 +223,7 @@ pub(crate) async fn search(
         dimensions = model.dimensions,
         model_id = model.model_id
     );
+    // Safe: only two integers of the model's row are written into the text.
     let rows: Vec<(String, f64, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
         .bind(Vector::from(query))
         .bind(country)
@@ -238,6 +245,7 @@ pub(crate) async fn closest(
     model: &EmbeddingModel,
     queries: Vec<Vec<f32>>,
 ) -> sqlx::Result<Vec<f64>> {
+    // Lateral, so that each query vector is a scan of its own through the index.
     let statement = format!(
         "select 1 - (n.vec <=> q.vec) from unnest($1::vector[]) as q (vec)
          cross join lateral (

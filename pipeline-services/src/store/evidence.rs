@@ -66,6 +66,7 @@ pub(crate) async fn ads(
     limit: i64,
 ) -> sqlx::Result<Vec<Ad>> {
     // "explicit" sorts before "implicit", so the two parts need no further column.
+    // A lateral join takes one sighting, or a posting seen on two portals would be listed twice.
     sqlx::query_as!(
         Ad,
         r#"select e.job_id, r.title, r.company, s.portal, s.country, s.url, s.posted_date, e.skill_type,

@@ -31,11 +31,13 @@ struct Keyed<K> {
     object: Value,
 }
 
+// `query_as!` writes a struct literal of this name, in which generic arguments cannot stand.
 type OfPosting = Keyed<Uuid>;
 type OfSkill = Keyed<i64>;
 
 impl<K: Copy> From<Vec<Keyed<K>>> for Rows<K> {
     fn from(rows: Vec<Keyed<K>>) -> Self {
+        // Of a page that is not full as well: only an empty one ends the listing.
         let next = rows.last().map(|row| row.key);
         Self { objects: rows.into_iter().map(|row| row.object).collect(), next }
     }
@@ -50,6 +52,7 @@ pub(crate) async fn postings(
     filter: Filter<'_>,
     after: Uuid,
 ) -> sqlx::Result<Rows<Uuid>> {
+    // Materialised, so that the page is cut before any text is read.
     let rows = sqlx::query_as!(
         OfPosting,
         r#"with page as materialized (

@@ -38,6 +38,7 @@ pub struct Extent {
 /// # Errors
 /// If the statement fails.
 pub async fn extent(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Extent> {
+    // Scalar subqueries: each figure counts other rows, which a join would multiply.
     sqlx::query_as!(
         Extent,
         r#"with seen as (select * from covered_sightings($1, $2, $3, $4)),
@@ -152,6 +153,8 @@ pub(crate) struct SkillFigures {
 /// # Errors
 /// If the statement fails.
 pub(crate) async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<SkillFigures>> {
+    // `asked` folds the rows of a posting first: one that both names and implies a skill only names
+    // it.
     sqlx::query_as!(
         SkillFigures,
         r#"with seen as (
@@ -267,6 +270,7 @@ pub(crate) async fn cluster_postings(
     scope: &Scope,
     analysis_id: Uuid,
 ) -> sqlx::Result<Vec<(i32, i64)>> {
+    // Distinct, since a posting may name several skills of a cluster.
     let rows = sqlx::query!(
         r#"select p.cluster_id as "cluster_id!", count(distinct e.job_id) as "postings!"
            from skill_point p join enhanced_skills e using (skill_id)
@@ -324,6 +328,7 @@ pub(crate) async fn evidence(
     labels: &[String],
     each: i64,
 ) -> sqlx::Result<Vec<Evidence>> {
+    // Ordered down to unique columns, so that a report made again shows the same quotations.
     sqlx::query_as!(
         Evidence,
         r#"with seen as (select * from covered_sightings($1, $2, $3, $4))
@@ -366,6 +371,7 @@ pub(crate) async fn evidence(
 /// # Errors
 /// If the statement fails.
 pub(crate) async fn removed(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
+    // PostgreSQL sums `bigint` to `numeric`, hence the cast.
     let rows = sqlx::query!(
         r#"select kind, sum(pieces)::bigint as "pieces!" from privacy_count group by kind order by 2 desc, 1"#
     )

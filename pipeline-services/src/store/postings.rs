@@ -87,6 +87,7 @@ fn group(hash: &str) -> i32 {
 /// # Errors
 /// If a statement fails; then nothing is stored.
 pub(crate) async fn store(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Stored> {
+    // A savepoint where the caller has a transaction: a refused row takes back only itself.
     let mut transaction = connection.begin().await?;
     // Identities grow with time, so that the order of the ids is that of the first storing.
     let candidate = Uuid::now_v7();
@@ -152,6 +153,8 @@ async fn insert_payload(
 
 async fn touch(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Uuid> {
     // Files are imported in any order of time, so neither end may simply be overwritten.
+    // The insert waited for the transaction that stored the text, and this statement reads a later
+    // snapshot, so the row is there.
     let job_id = sqlx::query_scalar!(
         "update posting set last_seen = greatest(last_seen, $2), first_seen = least(first_seen, $2)
          where content_hash = $1 returning job_id",
@@ -160,6 +163,7 @@ async fn touch(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Resu
     )
     .fetch_one(&mut *connection)
     .await?;
+    // The partition is that of the country that stored the text, which may not be the item's.
     if let Some(collected_at) = item.collected_at {
         sqlx::query!(
             "update raw_jobs r set scraped_at = $2 from posting p
@@ -244,6 +248,7 @@ pub(crate) async fn count_refused(
     source: &str,
     refused: &BTreeMap<String, u64>,
 ) -> sqlx::Result<()> {
+    // The map's order is that of the row locks, so two batches cannot wait for each other.
     let fields: Vec<String> = refused.keys().cloned().collect();
     let counts: Vec<i64> = refused.values().map(|count| count.cast_signed()).collect();
     sqlx::query!(
@@ -269,6 +274,7 @@ pub(crate) async fn count_removed(
     day: NaiveDate,
     removed: &BTreeMap<String, u64>,
 ) -> sqlx::Result<()> {
+    // In the map's order as well, which keeps the row locks of two batches from crossing.
     let kinds: Vec<String> = removed.keys().cloned().collect();
     let pieces: Vec<i64> = removed.values().map(|count| i64::try_from(*count).unwrap_or(i64::MAX)).collect();
     sqlx::query!(
@@ -312,6 +318,7 @@ pub(crate) async fn list(
     country: Option<&str>,
     page: Page<Uuid>,
 ) -> sqlx::Result<Vec<Posting>> {
+    // `exists` instead of a join, which would list a posting once for each of its sightings.
     sqlx::query_as!(
         Posting,
         r#"select r.job_id, r.portal, r.country, r.url, r.title, r.company, r.location, r.description,

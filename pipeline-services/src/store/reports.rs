@@ -42,6 +42,7 @@ pub(crate) async fn replace(
     directory: &str,
     artefacts: &[Artefact],
 ) -> sqlx::Result<Uuid> {
+    // The rows of its files go by the foreign key.
     sqlx::query!("delete from report where run_id = $1", run_id).execute(&mut *connection).await?;
     let report_id = sqlx::query_scalar!(
         "insert into report (run_id, directory) values ($1, $2) returning report_id",

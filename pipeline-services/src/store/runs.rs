@@ -153,6 +153,7 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
 /// # Errors
 /// If the statement fails.
 pub(crate) async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Result<Vec<Uuid>> {
+    // Two suffice to see that a prefix is not unique.
     sqlx::query_scalar!("select run_id from run where starts_with(run_id::text, $1) limit 2", prefix)
         .fetch_all(connection)
         .await
@@ -167,6 +168,7 @@ pub(crate) async fn list(
     state: Option<RunState>,
     page: Page<Uuid>,
 ) -> sqlx::Result<Vec<Uuid>> {
+    // Ids are of version 7, so their order is that of creation.
     sqlx::query_scalar!(
         "select run_id from run
          where ($1::text is null or state = $1) and ($2::uuid is null or run_id < $2)
@@ -234,6 +236,7 @@ pub(crate) async fn add_facts(
     run_id: Uuid,
     facts: &RunFacts,
 ) -> sqlx::Result<()> {
+    // Without facts the row of the run need not be locked.
     if *facts == RunFacts::default() {
         return Ok(());
     }
@@ -262,6 +265,7 @@ pub(crate) async fn merge_summary(
 /// # Errors
 /// If the statement fails.
 pub(crate) async fn end(connection: &mut PgConnection, run_id: Uuid, state: RunState) -> sqlx::Result<()> {
+    // One that was cancelled in the meantime stays so.
     sqlx::query!(
         "update run set state = $2, finished_at = now() where run_id = $1 and state = 'running'",
         run_id,
@@ -334,6 +338,7 @@ pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bo
     .execute(&mut *connection)
     .await?;
     forget_problems(connection, run_id).await?;
+    // The trigger announces insertions only, and these tasks were updated.
     sqlx::query!(
         "select pg_notify($2, stage) from run_stage where run_id = $1",
         run_id,

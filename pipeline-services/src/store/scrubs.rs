@@ -67,6 +67,7 @@ pub(crate) async fn same_text(
     job_id: Uuid,
     content_hash: &str,
 ) -> sqlx::Result<Option<Uuid>> {
+    // Locked like the page: one of the two is about to be joined into the other.
     sqlx::query_scalar!(
         "select job_id from posting where content_hash = $1 and job_id <> $2 for update",
         content_hash,
@@ -119,6 +120,7 @@ pub(crate) async fn rewrite(
         sqlx::query!("delete from extracted_skills where job_id = $1", job_id)
             .execute(&mut *connection)
             .await?;
+        // Without a version on record, the next run takes the posting up again.
         sqlx::query!("delete from posting_stage where job_id = $1", job_id).execute(&mut *connection).await?;
     }
     Ok(())
@@ -189,6 +191,7 @@ pub(crate) async fn join(
 /// # Errors
 /// If a statement fails.
 pub(crate) async fn rewrite_sighting(connection: &mut PgConnection, seen: &Seen) -> sqlx::Result<()> {
+    // Tried before the update, which would break the unique key.
     let joined = sqlx::query!(
         "with same as (
              select other.sighting_id, mine.first_seen, mine.last_seen, mine.first_collected,

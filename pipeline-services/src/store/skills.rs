@@ -180,6 +180,7 @@ pub(crate) async fn replace_enhanced(
     // Replaced as a whole: what an earlier version of the rules made must not stand next to what
     // this one makes.
     sqlx::query!("delete from enhanced_skills where job_id = $1", job_id).execute(&mut *connection).await?;
+    // Before the rows, which find the key of each skill by its label.
     register(&mut *connection, skills).await?;
     let ids: Vec<Uuid> = (0..skills.len()).map(|index| enhancement_id(job_id, index)).collect();
     let originals: Vec<Option<Uuid>> =
@@ -226,6 +227,7 @@ pub(crate) async fn replace_enhanced(
 /// Creates the skills that do not exist; sorted, so that two workers lock them in the same order.
 async fn register(connection: &mut PgConnection, skills: &[EnhancedSkill]) -> sqlx::Result<()> {
     let mut distinct: Vec<&EnhancedSkill> = skills.iter().collect();
+    // Stable, so that of equal labels the first one's kind and category stay.
     distinct.sort_by(|left, right| left.normalized_skill.cmp(&right.normalized_skill));
     distinct.dedup_by(|left, right| left.normalized_skill == right.normalized_skill);
     let labels: Vec<String> = distinct.iter().map(|skill| skill.normalized_skill.clone()).collect();
@@ -323,6 +325,7 @@ pub(crate) async fn mentions(
     let mut found: BTreeMap<Uuid, Result<Vec<Mention>, UnreadableRow>> = BTreeMap::new();
     for row in rows {
         let entry = found.entry(row.job_id).or_insert_with(|| Ok(Vec::new()));
+        // The first row that cannot be read stays the reason.
         if let Ok(mentions) = entry {
             match Mention::try_from(row) {
                 Ok(mention) => mentions.push(mention),
@@ -357,6 +360,7 @@ pub async fn top(
     country: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<SkillCount>> {
+    // Distinct, since the join repeats a row for every sighting of its posting.
     sqlx::query_as!(
         SkillCount,
         r#"select e.normalized_skill as skill,

@@ -93,6 +93,7 @@ impl fmt::Display for Subject {
 }
 
 fn interval(duration: Duration) -> PgInterval {
+    // Microseconds alone: months and days have no fixed length.
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }
 
@@ -225,6 +226,7 @@ pub async fn claim(
 /// # Errors
 /// If the statement fails.
 pub async fn heartbeat(connection: &mut PgConnection, worker: Uuid, lease: Duration) -> sqlx::Result<u64> {
+    // By worker instead of by task: one statement covers the whole batch.
     let held = sqlx::query!(
         "update task set lease_until = now() + $2 where worker = $1 and state = 'running'",
         worker,
@@ -262,6 +264,7 @@ pub async fn retry(
     delay: Duration,
     error: &str,
 ) -> sqlx::Result<bool> {
+    // Something was tried, so what the task waited for is back.
     let moved = sqlx::query!(
         "update task set state = 'ready', retry_count = retry_count + 1, run_at = now() + $3,
              lease_until = null, worker = null, waiting_since = null, last_error = $4
@@ -310,6 +313,7 @@ pub(crate) async fn wait(
     delay: Duration,
     reason: &str,
 ) -> sqlx::Result<bool> {
+    // Patience is measured from the first refusal, not from the latest.
     let moved = sqlx::query!(
         "update task set state = 'ready', run_at = now() + $3, waiting_since = coalesce(waiting_since, now()),
              lease_until = null, worker = null, last_error = $4
@@ -366,6 +370,7 @@ pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sq
 /// # Errors
 /// If the statement fails.
 pub(crate) async fn give_up(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<u64> {
+    // A ready task has no owner, so no fence is asked for.
     let failed = sqlx::query!(
         "update task set state = 'failed', finished_at = now(), waiting_since = null, last_error = $3
          where run_id = $1 and stage = (select stage from task where task_id = $2) and state = 'ready'
@@ -384,6 +389,7 @@ pub(crate) async fn give_up(connection: &mut PgConnection, task: &Task, error: &
 /// # Errors
 /// If the statement fails.
 pub async fn release(connection: &mut PgConnection, worker: Uuid) -> sqlx::Result<u64> {
+    // The fence may stay: the next claim moves it.
     let released = sqlx::query!(
         "update task set state = 'ready', lease_until = null, worker = null
          where worker = $1 and state = 'running'",

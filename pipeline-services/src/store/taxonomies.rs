@@ -52,6 +52,7 @@ pub(crate) async fn replace(
     )
     .fetch_one(&mut *connection)
     .await?;
+    // Labels refer to their concepts, so those go first; relations hold bare URIs.
     for chunk in concepts.chunks(CHUNK) {
         insert_concepts(connection, taxonomy_id, chunk).await?;
         insert_labels(connection, taxonomy_id, chunk).await?;
@@ -164,6 +165,7 @@ pub(crate) async fn activate(connection: &mut PgConnection, name: &str, version:
 /// # Errors
 /// If the statement fails.
 pub(crate) async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<TaxonomySummary>> {
+    // Subqueries, since joins of all of these would multiply their rows.
     sqlx::query_as!(
         TaxonomySummary,
         r#"select t.taxonomy_id, t.name, t.version, t.active,
@@ -231,6 +233,7 @@ async fn read_concepts(
     let mut concepts: Vec<Concept> = Vec::new();
     for row in rows {
         if concepts.last().is_none_or(|last| last.uri != row.uri) {
+            // The check on the column allows no third kind.
             let kind = if row.kind == "occupation" { ConceptKind::Occupation } else { ConceptKind::Skill };
             concepts.push(Concept { uri: row.uri, kind, class: row.class, labels: Vec::new() });
         }

@@ -34,6 +34,7 @@ pub(crate) async fn progress(
     // The row of the portal must be there before the visit refers to it, and in the order of locks
     // that everybody keeps.
     super::postings::reserve(&mut *connection, std::slice::from_ref(&visit.portal), &[]).await?;
+    // A worker that took over counts from its own beginning, so the number must not shrink.
     let visit_id = sqlx::query_scalar!(
         "insert into visit (run_id, portal, country, query, pages) values ($1, $2, $3, $4, $5)
          on conflict (run_id, portal, country, query) where ended_at is null do update
@@ -113,6 +114,7 @@ pub(crate) async fn saw(
     (portal, country): (&str, &str),
     stored: &[(String, Uuid)],
 ) -> sqlx::Result<()> {
+    // Not by the portal's id alone: earlier texts under it have sightings of their own.
     let ids: Vec<String> = stored.iter().map(|(id, _)| id.clone()).collect();
     let postings: Vec<Uuid> = stored.iter().map(|(_, job_id)| *job_id).collect();
     sqlx::query!(
@@ -144,6 +146,8 @@ pub(crate) async fn saw_again(
     external_ids: &[String],
 ) -> sqlx::Result<()> {
     // Of the sightings of an id the latest is meant: earlier ones are of texts that it replaced.
+    // All parts of a statement see the rows from before it, so this visit is not taken for an
+    // earlier one.
     sqlx::query!(
         "with met as (
              select distinct on (s.external_id) s.sighting_id, s.job_id from sighting s

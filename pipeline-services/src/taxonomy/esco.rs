@@ -170,6 +170,7 @@ impl Reader<'_> {
         while let Some(row) = table.read_row()? {
             let id = self.concept(table, cell(&row, Some(uri)), kind, cell(&row, class))?;
             self.label(id, language, cell(&row, Some(preferred)), true);
+            // The portal puts each on a line of its own inside of the cell.
             for text in cell(&row, other).split(['\n', '|']) {
                 self.label(id, language, text, false);
             }
@@ -238,6 +239,7 @@ impl Reader<'_> {
 
     fn label(&mut self, concept: usize, language: &str, text: &str, preferred: bool) {
         let text = text.trim();
+        // Before the filter, so that an error can name the languages that there are.
         if !text.is_empty() && !self.found.contains(language) {
             self.found.insert(language.to_owned());
         }
@@ -246,6 +248,7 @@ impl Reader<'_> {
             return;
         }
         let labels = &mut self.loaded.concepts[concept].labels;
+        // Most labels are the same in two versions of a taxonomy.
         if labels.iter().any(|label| label.language == language && label.text == text) {
             return;
         }
@@ -256,6 +259,7 @@ impl Reader<'_> {
 
     fn finish(mut self, folders: &[Vec<Source>]) -> Result<Loaded, TaxonomyError> {
         let missing = self.languages.iter().find(|language| !self.found.contains(*language));
+        // Where there is no label at all, the error below says more.
         if let (Some(wanted), false) = (missing, self.found.is_empty()) {
             let found = self.found.into_iter().collect::<Vec<_>>().join(", ");
             return Err(TaxonomyError::Language { wanted: wanted.clone(), found });
@@ -263,6 +267,7 @@ impl Reader<'_> {
         self.relations.sort_by(|left, right| {
             (&left.from, &left.kind, &left.to).cmp(&(&right.from, &right.kind, &right.to))
         });
+        // The folders of two languages hold the same relations.
         self.relations.dedup();
         let distinct = self.relations.len();
         self.relations

@@ -154,6 +154,7 @@ impl Index {
         };
         let owners = self.owners.entry(words.join(" ")).or_default();
         match owners.iter_mut().find(|owner| owner.concept == concept) {
+            // An occupation may bear a name several times; its strongest claim counts.
             Some(owner) if owner.standing <= standing => {}
             Some(owner) => *owner = Owner { concept, standing, english },
             None => owners.push(Owner { concept, standing, english }),
@@ -174,6 +175,7 @@ impl Index {
             }
         }
         let total = self.names.len() as f32;
+        // At least 1, so that even a word of every label counts.
         self.weights =
             self.by_word.iter().map(|names| 1.0 + (total / names.len().max(1) as f32).ln()).collect();
         for name in &mut self.names {
@@ -184,6 +186,7 @@ impl Index {
     /// With `within`, only labels all of whose words stand in the title: one with further words
     /// names a narrower occupation ("asistente de compras personales").
     fn best(&self, words: &[&Word], top: usize, within: bool) -> Vec<(u32, f32)> {
+        // A word of no label is taken to be as rare as one of a single label.
         let unknown = 1.0 + (self.names.len().max(1) as f32).ln();
         let known = |word: &&Word| self.ids.get(&word.stem);
         let total: f32 =
@@ -203,6 +206,7 @@ impl Index {
             if within && (rank || common < name.weight * 0.999) {
                 continue;
             }
+            // In Spanish the first word says what somebody is, the others only of which kind.
             let head = if name.words.first() == head { 1.0 } else { OTHER_HEAD };
             let standing = if name.preferred { 1.0 } else { ALTERNATIVE };
             let score = (2.0 * common / (total + name.weight)).min(1.0) * head * standing;
@@ -331,6 +335,7 @@ impl Names<'_> {
         }
         let all: Vec<&Word> = words.iter().collect();
         let content: Vec<&Word> = words.iter().filter(|word| !word.noise).collect();
+        // The longest first: "asistente de compras" is more than "asistente".
         let begins = |words: &[&Word]| {
             (1..words.len()).rev().find_map(|end| self.get(&words[..end]).filter(|found| found.extends))
         };

@@ -105,6 +105,7 @@ fn boundary(chars: &[(usize, char)], at: usize) -> Option<bool> {
             free.then_some(true)
         }
         '-' | '*' | '–' => {
+            // Between blanks it begins an item of a list, inside of a word it joins.
             let spaced =
                 next.is_some_and(char::is_whitespace) && (at == 0 || chars[at - 1].1.is_whitespace());
             spaced.then_some(false)
@@ -135,6 +136,7 @@ fn after_abbreviation(chars: &[(usize, char)], dot: usize) -> bool {
         .rev()
         .map(|(_, character)| *character)
         .take_while(|character| character.is_alphabetic())
+        // Bounded: no abbreviation is longer.
         .take(8)
         .flat_map(char::to_lowercase)
         .collect();

@@ -66,6 +66,7 @@ pub(crate) fn leads(stem: &str) -> bool {
 
 /// A word without number and gender.
 pub(crate) fn stem(word: &str) -> &str {
+    // Number before gender: the `s` stands behind the vowel.
     let word = if has_endings(word) { word.strip_suffix('s').unwrap_or(word) } else { word };
     if has_endings(word) { word.strip_suffix(['a', 'o', 'e']).unwrap_or(word) } else { word }
 }
@@ -101,10 +102,12 @@ fn parts(tokens: &Tokens<'_>, index: usize) -> bool {
     let (before, after) = (&tokens.items()[index - 1], &tokens.items()[index]);
     let gap = &tokens.text()[before.end..after.start];
     let word = tokens.folded(index - 1);
+    // The full stop in "Sr. Contador" parts nothing.
     let abbreviation = gap.trim_end() == "." && (word.len() <= 4 || written_out(word) != word);
     let blank = gap.starts_with(char::is_whitespace) || gap.ends_with(char::is_whitespace);
     !abbreviation
         && gap.chars().any(|character| match character {
+            // Between letters it joins the parts of one word.
             '-' => blank,
             '/' | '&' | '\'' | '’' | '@' | '_' | '#' | '°' => false,
             other => !other.is_whitespace(),

@@ -40,8 +40,10 @@ impl<'text> Tokens<'text> {
         let mut tokens = Self {
             text,
             folded: String::with_capacity(text.len()),
+            // About the bytes of a word with the blank behind it.
             items: Vec::with_capacity(text.len() / 6),
         };
+        // Both neighbours of a character decide, and places count code points as well as bytes.
         let chars: Vec<(usize, char)> = text.char_indices().collect();
         let mut at = 0;
         let mut gap_start = 0;
@@ -217,6 +219,7 @@ pub(crate) fn key(phrase: &str) -> String {
 }
 
 fn is_word(character: char) -> bool {
+    // A decomposed accent stands behind its letter and must not end the word.
     character.is_alphanumeric() || ('\u{300}'..='\u{36f}').contains(&character)
 }
 
@@ -269,6 +272,7 @@ fn word_end(chars: &[(usize, char)], start: usize) -> usize {
             return second + 1;
         }
     }
+    // `c#` and `f#`; behind a longer word it begins a number or a hashtag.
     if letter && at == start + 1 && at_is(chars, mark, |c| c == '#') {
         return mark + 1;
     }

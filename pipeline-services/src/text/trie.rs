@@ -34,6 +34,7 @@ pub(crate) struct Match {
 /// Phrases to be found.
 #[derive(Debug)]
 pub(crate) struct Trie {
+    // One map for each inflection, since a word has another stem in each.
     words: [HashMap<Box<str>, u32, Fast>; 3],
     next_word: u32,
     edges: HashMap<(u32, u32), u32, Fast>,
@@ -114,6 +115,7 @@ impl Trie {
             states.clear();
             states.push(ROOT);
             for (index, word_ids) in ids.iter().enumerate().skip(first) {
+                // A phrase goes over a break only where it has one itself.
                 if index > first && tokens.items()[index].break_before {
                     self.advance(&states, &[Some(BREAK)], &mut next);
                     std::mem::swap(&mut states, &mut next);
@@ -128,6 +130,7 @@ impl Trie {
                 self.collect(&states, (first, index + 1), &mut found);
             }
         }
+        // A phrase may be reached through several inflections at once.
         found.sort_unstable();
         found.dedup();
         found
@@ -166,6 +169,7 @@ pub(crate) fn longest<T>(mut items: Vec<T>, span: impl Fn(&T) -> (usize, usize))
         (std::cmp::Reverse(end - first), first)
     });
     let size = items.iter().map(|item| span(item).1).max().unwrap_or(0);
+    // A mark for each word, so that no item is compared with another.
     let mut taken = vec![false; size];
     items.retain(|item| {
         let (first, end) = span(item);

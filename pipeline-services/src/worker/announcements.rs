@@ -24,6 +24,7 @@ pub(super) struct Ear(watch::Receiver<u64>);
 
 impl Default for Announcements {
     fn default() -> Self {
+        // A watch, not a queue: however many announcements there were, one look follows.
         Self(StageName::ALL.into_iter().map(|stage| (stage, watch::Sender::new(0))).collect())
     }
 }
@@ -47,12 +48,15 @@ impl Announcements {
 
     /// Passes announcements on until the connection fails.
     async fn hear(&self, pool: &PgPool) {
+        // Keeps one connection of the pool for as long as it listens.
         let Ok(mut listener) = PgListener::connect_with(pool).await else { return };
         if listener.listen(tasks::CHANNEL).await.is_err() {
             return;
         }
         // Something may have been announced before we listened.
         self.0.values().for_each(|stage| stage.send_modify(|count| *count += 1));
+        // After a loss `recv` connects again without a word; what was announced meanwhile is left
+        // to the workers' own looks.
         while let Ok(notification) = listener.recv().await {
             // A stage that this version does not know is skipped: a newer process may announce it.
             let stage = notification.payload().parse::<StageName>();

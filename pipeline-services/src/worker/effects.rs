@@ -54,6 +54,8 @@ pub(super) async fn apply(
         Effect::Extracted { job_id, version, duration_ms, mentions } => {
             let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
             skills::replace_extracted(connection, &finished, mentions).await?;
+            // On the transaction of the mentions, so that no crash leaves a posting that never goes
+            // on.
             follow_on(connection, task.run_id, *job_id, max_retries).await
         }
         Effect::Enhanced { job_id, version, duration_ms, skills, sources, makers } => {
@@ -65,6 +67,7 @@ pub(super) async fn apply(
             skills::quarantine(connection, stage.name(), *job_id, reason).await
         }
         Effect::Embedded { skill_id, model_id, vector } => {
+            // A copy: a transaction that meets a deadlock is applied again from the same effect.
             embeddings::insert(connection, *skill_id, *model_id, vector.clone()).await
         }
         Effect::Analyzed(clustering) => {
@@ -107,6 +110,7 @@ async fn gathered(
     visits::count(connection, visit_id, new, stored.len() as i64 - new).await?;
     postings::count_refused(connection, "scrape", &refused).await?;
     let place = (visit.portal.as_str(), visit.country.as_str());
+    // After the sightings were stored, which it looks up.
     visits::saw(connection, visit_id, place, &stored).await?;
     Ok(visit_id)
 }
@@ -146,6 +150,7 @@ async fn planned(
         runs::add_problem(connection, run_id, problem).await?;
     }
     if let Some(reason) = &plan.skipped {
+        // The orchestrator passes over a stage in this state, so that the run goes on without it.
         runs::set_stage(connection, run_id, stage, StageState::Skipped).await?;
         runs::add_problem(connection, run_id, &Problem::skipped(stage, reason)).await?;
     }

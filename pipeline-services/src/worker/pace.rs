@@ -78,6 +78,7 @@ impl Circuits {
         hint: Option<Duration>,
         now: Instant,
     ) -> Duration {
+        // Still good after a panic elsewhere: no entry is ever half written.
         let mut circuits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The trips of a circuit whose time is over are kept, so that the next outage found by its
         // probe waits longer.
@@ -87,6 +88,7 @@ impl Circuits {
             return circuit.until - now;
         }
         let trips = known.map_or(0, |circuit| circuit.trips).saturating_add(1);
+        // A hint only lengthens the wait: one of zero would let every worker ask again at once.
         let wait = hint.unwrap_or_default().max(jittered(timing.delay(trips))).min(LONGEST_HINT);
         circuits.insert(dependency, Circuit { until: now + wait, trips });
         wait

@@ -60,6 +60,7 @@ impl Worker {
         batch: Vec<(Task, Verdict)>,
         report: &mut BatchReport,
     ) -> SqlResult<()> {
+        // First, since the commit writes how long the tasks wait.
         let pause = self.note_dependency(&batch);
         self.complete_after(batch, pause, report).await
     }
@@ -76,15 +77,20 @@ impl Worker {
                 // A deadlock passes and was repeated as a whole; what is left here is the fault of
                 // some row.
                 for single in batch {
+                    // An outage ends the loop; what is still claimed is given back before the next
+                    // batch.
                     Box::pin(self.complete_after(vec![single], pause, report)).await?;
                 }
             }
             Err(CommitError::Lost) => {
+                // No fault of the task, which another worker has by now.
                 tracing::info!(stage.name = self.stage.name().name(), "result dropped: lease lost");
                 report.lost += 1;
             }
             Err(CommitError::Statement(error)) if crate::store::is_transient(&error) => return Err(error),
             Err(CommitError::Statement(error)) => {
+                // One task is left, and the reason does not pass: its own rows would be refused
+                // again.
                 let (task, _) = &batch[0];
                 let mut connection = self.pool.acquire().await?;
                 // Also refused by its fence if another worker has it; then it is that one's to end.
@@ -115,6 +121,8 @@ impl Worker {
     async fn commit(&self, batch: &[(Task, Verdict)], pause: Duration) -> Result<BatchReport, CommitError> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
+        // Counted apart and returned after the commit, or a batch that is repeated would count
+        // twice.
         let mut report = BatchReport::default();
         for (task, verdict) in batch {
             let owned = match verdict {
@@ -127,6 +135,7 @@ impl Worker {
                 Verdict::Settle(Err(error)) => {
                     self.put_back(&mut transaction, (task, error), pause, &mut report).await?
                 }
+                // Not the fault of this task alone, so it keeps its tries.
                 Verdict::Isolate(reason) => {
                     report.retried += 1;
                     tasks::isolate(&mut transaction, task, reason).await?
@@ -167,6 +176,7 @@ impl Worker {
                 // often by itself.
                 let own = if dependency.is_shared() { 0.0 } else { waited / 2.0 };
                 let wait = after.unwrap_or_default().max(Duration::from_secs_f64(own)).min(LONGEST_HINT);
+                // Not before the circuit lets its stage try again.
                 let wait = wait.max(pause);
                 tasks::wait(connection, task, wait, reason).await
             }
@@ -191,11 +201,13 @@ impl Worker {
                 }
                 Ok(()) => return Ok(()),
                 Err(CommitError::Lost) => {
+                    // The verdict on this error meets the same fence and is dropped there.
                     return Err(StageError::Retry("another worker has the task".to_owned()));
                 }
                 Err(CommitError::Statement(error)) => return Err(error.into()),
             }
         }
+        // Not reached: the last try returns what it comes to.
         Ok(())
     }
 

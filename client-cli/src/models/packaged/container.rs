@@ -65,6 +65,7 @@ impl<'a> Container<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> anyhow::Result<Self> {
         let mut from = Reader { bytes, at: 0 };
         ensure!(from.take(MAGIC.len())? == MAGIC, "the container does not start with E5S1");
+        // The version, which cannot vary: the package is pinned by its digest.
         from.u32()?;
         let [hidden, layers, heads, feed_forward, vocabulary, positions, types] = from.sizes()?;
         let sizes = Sizes { hidden, layers, heads, feed_forward, vocabulary, positions, types };
@@ -175,6 +176,7 @@ impl<'a> Reader<'a> {
         let offsets = self.take(4 * (count + 1))?.as_chunks::<4>().0;
         let scores = self.take(4 * count)?.as_chunks::<4>().0;
         let text = self.take(text_bytes)?;
+        // Safe to reserve: that many offsets have just been read.
         let mut pieces = Vec::with_capacity(count);
         for (ends, score) in offsets.windows(2).zip(scores) {
             let start = usize::try_from(u32::from_le_bytes(ends[0]))?;
@@ -206,6 +208,7 @@ impl<'a> Reader<'a> {
         for _ in 0..self.size()? {
             let length = usize::from(u16::from_le_bytes(self.array()?));
             let name = std::str::from_utf8(self.take(length)?)?.to_owned();
+            // Not needed: the converter knows storage and shape of each tensor by its name.
             let _kind_and_count: [u8; 5] = self.array()?;
             let (offset, size) = (self.long()?, self.long()?);
             let end = offset.checked_add(size);

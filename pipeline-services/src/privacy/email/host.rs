@@ -78,6 +78,7 @@ const LONGEST: usize = 280;
 /// The domain that begins at a place.
 pub(super) fn domain(view: &View<'_>, at: usize) -> Option<Domain> {
     let ahead = view.ahead(at, LONGEST);
+    // First: the other pattern would take the first letter alone for a host.
     if let Some(letters) = APART.find(ahead) {
         return apart(at, letters.as_str());
     }
@@ -89,6 +90,7 @@ pub(super) fn domain(view: &View<'_>, at: usize) -> Option<Domain> {
     let is_mail_host = is_mail_host(&ahead[tight.start()..]);
     let last = view.text()[start..tight_end].rsplit('.').next().unwrap_or_default();
     let tight_has_end = tight.as_str().contains('.') && END.is_match(last);
+    // What is cut off begins the next sentence, so nothing behind it belongs to the domain.
     let cut = tight_end < start + tight.len();
     let loose = loose.filter(|loose| {
         let text = loose.as_str();
@@ -99,6 +101,7 @@ pub(super) fn domain(view: &View<'_>, at: usize) -> Option<Domain> {
         has_dot: loose.is_some() || view.text()[start..tight_end].contains('.'),
         is_spelt: loose
             .is_some_and(|loose| loose.as_str().contains(char::is_alphabetic) && spelt(loose.as_str())),
+        // The pattern of a loose part ends in a known ending.
         has_known_end: loose.is_some() || tight_has_end,
         is_mail_host,
     })
@@ -161,6 +164,7 @@ fn apart(at: usize, letters: &str) -> Option<Domain> {
     let mut ended = false;
     for label in &labels[1..] {
         let end =
+            // The longest, since `com` begins with `co`.
             (2..=label.len()).rev().find(|end| label.is_char_boundary(*end) && END.is_match(&label[..*end]));
         match end {
             Some(end) => count += 1 + end,

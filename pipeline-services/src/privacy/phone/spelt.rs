@@ -54,6 +54,7 @@ const WORDS: [(&str, &str); 66] = [
     ("sete", "7"),
     ("oito", "8"),
     ("nove", "9"),
+    // Half a dozen, as Brazilians read a six aloud.
     ("meia", "6"),
     ("dez", "10"),
     ("vinte", "20"),
@@ -72,6 +73,7 @@ const WORDS: [(&str, &str); 66] = [
     ("eight", "8"),
     ("nine", "9"),
     ("cien", "100"),
+    // Two digits follow, as in "ciento veinte".
     ("ciento", "1"),
 ];
 
@@ -119,6 +121,7 @@ pub(super) fn find(view: &View<'_>, found: &mut Found) {
         let rest = &text[at..];
         let length = rest.find(|letter: char| !letter.is_alphanumeric()).unwrap_or(rest.len());
         let word = &rest[..length];
+        // No word of the list has more than 12 letters.
         if length > 0 && length <= 12 && matches!(word, "y" | "e") && sequence.words > 0 {
             joined = true;
         } else if let Some(digits) = (length <= 12).then(|| digits(word)).flatten() {

@@ -61,6 +61,7 @@ pub(super) fn top_skills(document: &ReportDocument, words: Words, heading: Headi
         legend.push((words.get("chart.implicit").to_owned(), FIRST_LIGHT));
     }
     let rows = fitting(shown.iter().map(|skill| skill_row(skill, document, words)), THICK);
+    // Of the rows that fit: the description is of what is shown.
     let n = rows.len().to_string();
     Some(Chart {
         name: "top_skills",
@@ -210,6 +211,7 @@ impl Bars {
             self.draw_row(&mut drawing, &frame, row, y);
             y += self.row_height(row);
         }
+        // Last, so that no bar covers the axis.
         drawing.line((frame.left, frame.top), (frame.left, frame.bottom), drawing::REST);
         drawing.finish()
     }
@@ -231,6 +233,7 @@ impl Bars {
             right: WIDTH - figure - 22.0,
             top,
             bottom: top + self.rows.iter().map(|r| self.row_height(r)).sum::<f64>(),
+            // Never zero: places are divided by it, and every bar may be empty.
             max: lengths.fold(0.0, f64::max).max(f64::MIN_POSITIVE),
         }
     }

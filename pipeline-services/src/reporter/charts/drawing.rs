@@ -238,6 +238,7 @@ pub(super) fn two_lines(text: &str, room: f64, style: Style) -> Vec<String> {
         return vec![text.to_owned()];
     }
     let mut breaks = text.char_indices().filter(|(_, c)| *c == ' ').map(|(i, _)| i);
+    // The last break that fits leaves least to be cut from the second line.
     let fitting = breaks.rfind(|&i| i > 0 && width(&text[..i], style) <= room);
     match fitting {
         Some(i) => vec![text[..i].to_owned(), shorten(text[i..].trim_start(), room, style)],
@@ -247,11 +248,13 @@ pub(super) fn two_lines(text: &str, room: f64, style: Style) -> Vec<String> {
 
 /// At most about `wanted` round steps from zero to `max`: 1, 2 or 5 times a power of ten.
 pub(super) fn ticks(max: f64, wanted: f64) -> Vec<f64> {
+    // These have no logarithm to derive a step from.
     if max <= 0.0 || !max.is_finite() {
         return vec![0.0];
     }
     let rough = max / wanted;
     let power = 10f64.powf(rough.log10().floor());
+    // Ten is always enough, but for the rounding of the logarithm.
     let step = [1.0, 2.0, 5.0, 10.0].iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(rough);
     (0..=(max / step).floor() as u32).map(|i| f64::from(i) * step).collect()
 }

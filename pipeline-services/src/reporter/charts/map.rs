@@ -31,6 +31,7 @@ pub(super) fn cluster_map(document: &ReportDocument, words: Words, heading: Head
     map.draw_points(&mut drawing);
     map.draw_badges(&mut drawing);
     let legend_end = map.draw_legend(&mut drawing, words);
+    // Names on two lines can make the legend higher than the map.
     drawing.grow(legend_end);
     let points = words.count(section.points.len() as u64);
     let n = words.count(section.clusters.len() as u64);
@@ -82,6 +83,7 @@ impl<'a> Map<'a> {
     fn radius(&self, point: &MapPoint) -> f64 {
         // Many points need small ones; below half the size outlines can no longer be told apart.
         let crowd = (600.0 / self.section.points.len() as f64).sqrt().clamp(0.5, 1.0);
+        // By the root: the eye compares areas.
         crowd * (2.4 + 4.2 * (point.job_count as f64 / self.most_jobs).sqrt())
     }
 
@@ -90,6 +92,7 @@ impl<'a> Map<'a> {
     }
 
     fn draw_frame(&self, drawing: &mut Drawing) {
+        // Half a unit in, or the edge would cut the line along its middle.
         let (left, right, top, bottom) = (0.5, MAP_WIDTH, self.top, self.top + MAP_HEIGHT);
         drawing.line((left, top), (right, top), GRID);
         drawing.line((left, bottom), (right, bottom), GRID);
@@ -157,6 +160,7 @@ impl<'a> Map<'a> {
         });
         spiral
             .find(|at| self.holds_badge(*at) && placed.iter().all(|p| distance(*p, *at) > 2.0 * BADGE + 2.0))
+            // Where no place is free a number on another one is better than none.
             .unwrap_or(center)
     }
 

@@ -43,6 +43,7 @@ impl ReportDocument {
             "scope.countries names one twice".to_owned()
         })?;
         for (i, skill) in self.skills.iter().enumerate() {
+            // A file may hold any numbers, also some whose sum overflows.
             let asked = skill.job_count.saturating_add(skill.implicit_count);
             ensure(asked <= self.scope.postings, || {
                 format!(
@@ -86,6 +87,7 @@ impl ClusterSection {
 
 impl Quote {
     fn validate(&self) -> Result<(), InvalidDocument> {
+        // What is not a number lies in no range, so this refuses it too.
         ensure((0.0..=1.0).contains(&self.confidence), || {
             format!("a quote of job {} has confidence {}, allowed is 0 to 1", self.job_id, self.confidence)
         })?;

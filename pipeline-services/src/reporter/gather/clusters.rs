@@ -45,6 +45,7 @@ pub(super) async fn section(
         davies_bouldin: quality.davies_bouldin_index,
     };
     let mut members: HashMap<i32, Vec<&str>> = HashMap::new();
+    // In the order of demand, which the members of each cluster take over.
     for point in &points {
         if let Some(id) = point.cluster {
             members.entry(id).or_default().push(&point.label);
@@ -93,6 +94,7 @@ fn row(
     let members = members.get(&found.cluster_id)?;
     Some(ClusterRow {
         cluster_id: found.cluster_id,
+        // Not the stored one, which may name skills that the postings of the report do not have.
         label: cluster::name(members),
         size: members.len() as u64,
         job_count: size(postings.get(&found.cluster_id).copied().unwrap_or(0)),

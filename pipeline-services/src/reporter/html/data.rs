@@ -64,6 +64,7 @@ pub(super) fn json(document: &ReportDocument, words: Words) -> Result<String, se
         noise: section.map_or(0, |s| s.metrics.noise),
         points: section.map(points).unwrap_or_default(),
     })?;
+    // U+2028 and U+2029 end a line in older JavaScript, though not in JSON.
     Ok(text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"))
 }
 

@@ -28,6 +28,7 @@ fn is_direction_mark(c: char) -> bool {
 
 /// `text` with a link to `url`, if that is an ordinary web address.
 pub(super) fn link(url: Option<&str>, html: &str) -> String {
+    // An address such as `javascript:…` would run when it is clicked.
     let web = url.filter(|u| u.starts_with("https://") || u.starts_with("http://"));
     match web {
         Some(url) => format!("<a href=\"{}\" rel=\"noopener noreferrer\">{html}</a>", escape(url)),

@@ -212,6 +212,7 @@ pub(super) fn quality(document: &ReportDocument, words: Words) -> String {
             out.push_str(&named(words, ("quality.refused", "quality.reason", "refused"), refused));
             out.push_str(&named(words, ("quality.personal_data", "quality.kind", "personal"), removed));
         }
+        // Counted for the whole store alone, so absent where the report covers a part of it.
         _ => out.push_str(&paragraph("fine", words.get("quality.not_scoped"))),
     }
     out

@@ -56,6 +56,7 @@ impl Visit<'_> {
         let url = card.get("url").cloned().unwrap_or_default();
         match self.place.posting(card, detail, page) {
             Ok(mut posting) => {
+                // Read from its card alone, it has no answer of its own whose date would count.
                 posting.scraped_at.get_or_insert_with(Utc::now);
                 Outcome::Posting(Box::new(posting))
             }

@@ -64,6 +64,7 @@ pub(super) struct Walk<'q> {
     pub(super) number: u32,
     /// Past the first page.
     pub(super) turned: bool,
+    // With the body: the pages of a search by POST may differ in nothing else.
     pub(super) asked: HashSet<(Url, Option<String>)>,
     pub(super) met: HashSet<String>,
     pub(super) stale: u32,

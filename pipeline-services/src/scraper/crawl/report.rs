@@ -197,6 +197,7 @@ impl CrawlReport {
                 }
             }
         }
+        // Searches that robots.txt closes end one by one, and the crawl would look exhausted.
         let nothing_had = self.pages == 0 && self.stop == StopReason::Exhausted;
         if nothing_had
             && self.errors_by_kind.keys().all(|kind| *kind == "robots_denied")
@@ -229,6 +230,7 @@ impl CrawlReport {
         match self.stop {
             StopReason::Parked | StopReason::RobotsUnreachable => Fate::Away,
             StopReason::Exhausted | StopReason::PageLimit | StopReason::AdLimit => {
+                // A lost page only ends its search, so a portal that is away looks exhausted too.
                 let only_away = self.errors_by_kind.keys().all(|kind| AWAY.contains(kind));
                 match self.is_empty_handed() {
                     false => Fate::Done,

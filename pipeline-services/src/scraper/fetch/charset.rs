@@ -34,6 +34,7 @@ pub(super) fn decode(bytes: &[u8], content_type: &str) -> String {
         _ if valid_utf8 => UTF_8,
         _ => WINDOWS_1252,
     };
+    // A byte order mark was looked for above.
     encoding.decode_without_bom_handling(bytes).0.into_owned()
 }
 

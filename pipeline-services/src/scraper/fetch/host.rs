@@ -22,6 +22,7 @@ type Verdict = Option<(Instant, Result<Arc<Robots>, String>)>;
 pub(super) struct Host {
     pub(super) name: String,
     pub(super) permits: Semaphore,
+    // Held while the file is fetched, so that one request asks and the others wait.
     pub(super) robots: tokio::sync::Mutex<Verdict>,
     blocked_for: Duration,
     state: Mutex<State>,

@@ -128,6 +128,7 @@ impl FetchOptions {
         if let Some((name, _)) = numbers.into_iter().find(|(_, number)| *number == 0) {
             return Some(format!("{name} is 0, expected at least 1"));
         }
+        // Latencies are divided by it.
         let target = self.autothrottle.map_or(1.0, |throttle| throttle.target_concurrency);
         (!(target.is_finite() && target > 0.0))
             .then(|| format!("autothrottle.target_concurrency is {target}, expected a number above 0"))
@@ -135,6 +136,7 @@ impl FetchOptions {
 }
 
 fn is_header(agent: &str) -> bool {
+    // Any other byte would fail as a header value, at every request.
     !agent.is_empty() && agent.bytes().all(|b| (0x20..0x7f).contains(&b))
 }
 

@@ -56,6 +56,7 @@ impl Pace {
         let gap = self.delay.mul_f64(factor).max(self.crawl_delay);
         let start =
             self.last_start.map_or(now, |last| now.max(last + gap)).max(self.not_before.unwrap_or(now));
+        // Taken before it is waited for, so that the next caller queues up behind it.
         self.last_start = Some(start);
         start
     }
@@ -104,6 +105,7 @@ pub(super) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     if let Ok(seconds) = value.parse::<u64>() {
         return (seconds > 0).then(|| Duration::from_secs(seconds));
     }
+    // A date of HTTP, which ends in GMT, is one of RFC 2822 too.
     let until = DateTime::parse_from_rfc2822(value).ok()?;
     (until.with_timezone(&Utc) - now).to_std().ok().filter(|wait| !wait.is_zero())
 }

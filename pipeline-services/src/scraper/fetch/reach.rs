@@ -94,6 +94,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 /// Returns whether two addresses have their first bits in common.
 fn agree(left: u32, right: u32, bits: u32) -> bool {
+    // No network of the tables has length 0, at which the shift would overflow.
     (left ^ right) >> (32 - bits) == 0
 }
 
@@ -129,6 +130,7 @@ pub(super) fn public_of(host: &str, addresses: Vec<SocketAddr>) -> Result<Vec<So
     let refused = addresses.first().map(|address| address.ip());
     let public: Vec<_> = addresses.into_iter().filter(|address| is_public(address.ip())).collect();
     match refused {
+        // A name without any address is not refused here: connecting to it fails by itself.
         Some(address) if public.is_empty() => Err(Inside { host: host.to_owned(), address }),
         _ => Ok(public),
     }
@@ -141,6 +143,7 @@ pub(in crate::scraper) type Lookup =
 /// The system's own resolver.
 pub(super) fn system() -> Lookup {
     Arc::new(|name| {
+        // The client replaces port 0 by that of the address it connects to.
         Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect::<Vec<_>>()) })
     })
 }

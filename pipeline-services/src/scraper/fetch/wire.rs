@@ -217,16 +217,19 @@ fn client(options: &FetchOptions, guard: Guard) -> Result<Client, String> {
 
 fn builder(options: &FetchOptions, guard: Arc<Guard>) -> ClientBuilder {
     let builder = Client::builder()
+        // Followed by the fetcher, which asks robots.txt at every hop.
         .redirect(redirect::Policy::none())
         .referer(false)
         .dns_resolver(guard)
         .connect_timeout(options.connect_timeout)
         .read_timeout(options.read_timeout);
+    // The client takes proxies from the environment by default.
     if options.proxy { builder } else { builder.no_proxy() }
 }
 
 fn head(response: &Response, latency: Duration) -> Answer {
     let now = Utc::now();
+    // The portal's own clock, from which its relative days are counted.
     let date = header_text(response, "date").and_then(|date| DateTime::parse_from_rfc2822(&date).ok());
     Answer {
         status: response.status().as_u16(),
@@ -248,6 +251,7 @@ fn header_text(response: &Response, name: &str) -> Option<String> {
 
 fn failure(error: &reqwest::Error) -> Failure {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    // The client wraps the resolver's error, so the refusal lies somewhere down the chain.
     while let Some(one) = cause {
         if let Some(inside) = one.downcast_ref::<Inside>() {
             return Failure::Inside(inside.clone());

@@ -57,6 +57,7 @@ pub(crate) fn load(folder: Option<&Path>) -> Result<BTreeMap<String, Portal>, Po
     for entry in entries {
         paths.push(entry.map_err(|error| unreadable(folder, error))?.path());
     }
+    // A folder lists its files in any order; of two with one name the same must win every time.
     paths.sort();
     for path in paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "toml")) {
         let text = fs::read_to_string(path).map_err(|error| unreadable(path, error))?;

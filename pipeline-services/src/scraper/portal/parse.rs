@@ -42,6 +42,7 @@ const RESERVED_HEADERS: [&str; 9] = [
 pub(super) fn portal(text: &str) -> Result<Portal, Vec<Problem>> {
     let table: Table = toml::from_str(text).map_err(|error| {
         let line =
+            // A span may point beyond the end, where something is missing.
             error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         vec![Problem { key: format!("line {line}"), message: error.message().trim().to_owned() }]
     })?;
@@ -91,9 +92,11 @@ fn is_name(name: &str) -> bool {
 fn permission(reader: &mut Reader<'_>) -> Permission {
     let Some(mut block) = reader.table("permission") else {
         reader.complain("permission", "is missing; say on what ground the portal may be visited");
+        // The strictest one, though the file is refused anyway.
         return Permission::Ask;
     };
     let basis = block.choice("basis", &PERMISSIONS);
+    // Not used here: it is required so that the ground is written down.
     block.required("note");
     block.finish();
     basis
@@ -137,6 +140,7 @@ fn zone(block: &mut Reader<'_>) -> FixedOffset {
     if zone.is_err() && !text.is_empty() {
         block.complain("zone", format!("is `{text}`, expected an offset such as -05:00"));
     }
+    // The file is refused anyway; with some zone its other mistakes are found too.
     zone.unwrap_or_else(|_| FixedOffset::east_opt(0).expect("zero is an offset"))
 }
 
@@ -239,11 +243,13 @@ fn pagination(block: &mut Reader<'_>, kind: Kind, placeholders: &[String]) -> Op
             if kind == Kind::Json {
                 block.complain("kind", "`next` needs an HTML page; use `page`");
             }
+            // For the complaint that it is missing, which `selector` does not make.
             block.required("css");
             let attribute = block.text("attr").unwrap_or_else(|| "href".to_owned());
             block.selector("css").map(|selector| Pagination::Next { selector, attribute })
         }
         Turning::Page => {
+            // Portals count their pages from 0 or from 1.
             let first = block.number("first", 0..=1).unwrap_or(1);
             let url = block.text("url").and_then(|text| known_template(&block, "url", &text, placeholders));
             Some(Pagination::Page { first, url })
@@ -257,6 +263,7 @@ fn detail(reader: &mut Reader<'_>, placeholders: &[String]) -> Option<Detail> {
     let mut block = reader.table("detail")?;
     let kind = block.choice("kind", &KINDS);
     let mut names = placeholders.to_vec();
+    // The request for a detail may use what the card gave.
     names.extend(FIELDS.iter().map(|field| (*field).to_owned()));
     let request = request(&mut block, &names);
     let root = block.pointer("root").unwrap_or_default();
@@ -277,6 +284,7 @@ fn request(block: &mut Reader<'_>, placeholders: &[String]) -> Option<RequestFor
     let mut headers = BTreeMap::new();
     for (name, value) in block.map("headers") {
         let place = format!("headers.{name}");
+        // Another name would make the client fail at every request.
         let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !token || RESERVED_HEADERS.contains(&name.to_lowercase().as_str()) {
             block.complain(&place, "cannot be set by a portal file");

@@ -51,6 +51,7 @@ impl<'a> Reader<'a> {
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'a Value> {
+        // Noted even where absent: `finish` names what a misspelt key may have meant.
         self.known.push(key);
         self.table.get(key)
     }
@@ -126,6 +127,7 @@ impl<'a> Reader<'a> {
         match Regex::new(&text) {
             Ok(regex) => Some(regex),
             Err(error) => {
+                // The last line says what is wrong; those above it draw the pattern.
                 let last = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
                 self.complain(key, format!("`{text}` is not a regular expression: {last}"));
                 None
@@ -221,6 +223,7 @@ fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
 
 /// A whole or a decimal number.
 pub(super) fn decimal(value: &Value) -> Option<f64> {
+    // Through i32, of which a float holds every value exactly.
     value.as_float().or_else(|| value.as_integer().and_then(|n| i32::try_from(n).ok()).map(f64::from))
 }
 

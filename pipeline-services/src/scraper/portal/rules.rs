@@ -115,6 +115,7 @@ pub(super) fn fields(reader: &mut Reader<'_>, kind: Kind) -> Rules {
 /// Reads one rule that belongs to no field.
 pub(super) fn condition(reader: &mut Reader<'_>, key: &'static str, kind: Kind) -> Option<Rule> {
     let table = reader.table(key)?;
+    // The name of no field, so that a `date` in it is complained about.
     rule(table, kind, "condition")
 }
 
@@ -161,6 +162,7 @@ fn dates(reader: &mut Reader<'_>, field: &str) -> Vec<DateForm> {
 
 fn source(reader: &mut Reader<'_>, kind: Kind) -> Option<Source> {
     const SOURCES: [&str; 6] = ["css", "attr", "json", "json_ld", "value", "template"];
+    // Each of them is a source by itself: without `css` the card is read.
     let element = reader.has("css") || reader.has("attr") || reader.has("own_text") || reader.has("html");
     let others = ["json_ld", "value", "template", "page_url"].iter().filter(|key| reader.has(key)).count();
     let plain_json = usize::from(!element && reader.has("json"));
@@ -218,6 +220,7 @@ fn element_source(reader: &mut Reader<'_>, kind: Kind) -> Option<Source> {
     let pointer = reader.pointer("json");
     let given = reader.has("css");
     let selector = reader.selector("css");
+    // A bad selector must not pass for none, which would read the whole card.
     if given && selector.is_none() {
         return None;
     }

@@ -37,6 +37,7 @@ impl Run {
     /// Scope of the run: the same for each of its stages, whenever they begin.
     pub fn scope(&self) -> Scope {
         let options = &self.options;
+        // A span that reaches beyond the calendar means all, as none does.
         let ago = i64::try_from(options.since_seconds).ok().and_then(TimeDelta::try_seconds);
         let since = ago.and_then(|ago| self.created_at.checked_sub_signed(ago));
         Scope {
@@ -101,6 +102,7 @@ pub async fn coverage(
     for row in rows {
         match row.task.as_deref().map(text).transpose()? {
             Some(TaskState::Done) if row.up_to_date => coverage.taken += 1,
+            // A failed one is left alone: only opening the run again tries it once more.
             Some(TaskState::Ready | TaskState::Running | TaskState::Failed) => coverage.taken += 1,
             _ if row.up_to_date => coverage.up_to_date += 1,
             // Also if the run's task was done before what it read changed.

@@ -53,6 +53,8 @@ impl StageProgress {
 /// # Errors
 /// If the statement fails.
 pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<StageProgress>> {
+    // An open plan counts, so that no stage is over before it was planned; a finished one is no
+    // work done.
     let rows = sqlx::query!(
         r#"select s.stage, s.state, s.up_to_date, s.started_at, s.finished_at,
                count(*) filter (where t.state = 'ready') as "ready!",
@@ -133,6 +135,7 @@ pub(crate) async fn set_stage(
     stage: StageName,
     state: StageState,
 ) -> sqlx::Result<()> {
+    // The first start is kept: a stage that is opened again goes on.
     sqlx::query!(
         "update run_stage set state = $3,
              started_at = case when $3 = 'running' then coalesce(started_at, now()) else started_at end,
@@ -171,6 +174,7 @@ pub(crate) async fn set_up_to_date(
 /// Things that the stages of a run wait for since they are away or busy, one sentence for each
 /// stage and reason.
 pub(super) async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<Problem>> {
+    // Also while it runs: a probe has not ended the wait.
     let rows = sqlx::query!(
         r#"select stage, coalesce(last_error, 'unknown') as "reason!", min(waiting_since) as "since!"
            from task where run_id = $1 and state in ('ready', 'running') and waiting_since is not null

@@ -201,6 +201,7 @@ impl Mapping {
                 _ => return Err(twice(theirs, &places)),
             }
         }
+        // In a fixed order, because a column taken by one field is no longer free for the next.
         for field in FIELDS {
             if mapping.fields.iter().all(|(mapped, _)| *mapped != field) {
                 mapping.infer(field, columns, rows)?;

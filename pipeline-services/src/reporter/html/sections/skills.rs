@@ -20,6 +20,7 @@ pub(in crate::reporter::html) fn skills(document: &ReportDocument, words: Words)
     }
     let quotes: HashMap<&str, &[Quote]> =
         document.evidence.iter().map(|e| (e.label.as_str(), e.quotes.as_slice())).collect();
+    // At least 1: the widths of the bars are divided by it.
     let most = document.skills.iter().map(|s| s.job_count).max().unwrap_or(1).max(1);
     let mut out = controls(document, words);
     let title = escape(words.get("skills"));
@@ -38,6 +39,7 @@ pub(in crate::reporter::html) fn skills(document: &ReportDocument, words: Words)
 }
 
 fn controls(document: &ReportDocument, words: Words) -> String {
+    // Hidden until the script runs, without which it does nothing.
     format!(
         "<div class=\"controls\" id=\"controls\" hidden>\n\
          <label>{}<input id=\"query\" type=\"search\" autocomplete=\"off\" spellcheck=\"false\"></label>\n{}\
@@ -108,6 +110,7 @@ fn body(document: &ReportDocument, words: Words, skill: &SkillRow, quotes: &[Quo
     let countries: Vec<_> = skill
         .countries
         .iter()
+        // Side by side, counts of countries that are too small would be compared all the same.
         .filter(|c| compared.iter().any(|country| country.code == c.country))
         .map(|c| format!("{}\u{a0}{}", escape(&c.country), words.count(c.job_count)))
         .collect();
