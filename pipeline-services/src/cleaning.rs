@@ -64,6 +64,8 @@ fn clean_by(text: &str, scrub: fn(&str) -> Scrubbed) -> Cleaned {
 /// NFC, odd blanks to blanks, controls and invisible characters out, at most one empty line in a
 /// row.
 fn normalise(text: &str) -> String {
+    // One end of a line, or every line of a text from Windows would be a paragraph.
+    let text = text.replace("\r\n", "\n");
     // Invisible characters go before NFC: between a letter and its accent they would part the two.
     let visible: String = text.chars().filter_map(visible).nfc().collect();
     let mut out = String::with_capacity(visible.len());
@@ -168,6 +170,7 @@ mod tests {
             ("a<script>var x = '<p>';</script>b<style>p{}</style>", "a b"),
             ("List<String> y x < 3 && y > 2", "List<String> y x < 3 && y > 2"),
             ("uno\u{a0}\u{200b}dos \t tres\r\n\r\n\r\ncuatro\u{7}", "uno dos tres\n\ncuatro"),
+            ("uno\r\ndos\rtres\ncuatro", "uno\ndos\ntres\ncuatro"),
             ("e\u{301}xito", "éxito"),
             ("<a href=\"mailto:x\">rrhh@example.com</a>", "[email]"),
             ("programaciÃ³n", "programaciÃ³n"),

@@ -192,8 +192,7 @@ fn pieces<'a>(
 ) -> (Vec<StepPiece<'a>>, Vec<MaskJob>) {
     let mut pieces = Vec::with_capacity(shares.len());
     let mut masks = Vec::new();
-    // In the order of the running sequences, so that `distribute` can walk sequences and rows of
-    // logits together.
+    // In the order of the running sequences: `distribute` walks them beside the rows of logits.
     for sequence in running {
         let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
         let forced = sequence.start();

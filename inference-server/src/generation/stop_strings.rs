@@ -72,8 +72,7 @@ impl StopStrings {
         }
         let before = self.held.len();
         self.held.push_str(piece);
-        // Bytes and not characters: a stop string is UTF-8, so a match begins and ends at
-        // characters.
+        // By bytes: a stop string is UTF-8, so a match begins and ends at characters.
         for (place, byte) in piece.bytes().enumerate() {
             let complete = self
                 .patterns

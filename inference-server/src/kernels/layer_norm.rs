@@ -37,8 +37,7 @@ impl LayerNorm {
 #[inline(always)]
 fn normalise<const FMA: bool>(row: &mut [f32], norm: &LayerNorm) {
     let count = row.len() as f32;
-    // Two passes instead of E[x²] − E[x]²: the difference of two large numbers would lose the
-    // variance.
+    // Two passes: in E[x²] − E[x]², a difference of large numbers, the variance would be lost.
     let mut lanes = [0.0f32; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {

@@ -45,8 +45,7 @@ impl FuzzyGraph {
     /// Drops the entries too weak to be sampled once in `epochs` rounds (below max / epochs).
     pub(crate) fn prune(&mut self, epochs: u32) {
         let strongest = self.weights.iter().copied().fold(0.0, f32::max);
-        // Like umap-learn, which falls back to its default: by so few rounds nearly all would be
-        // pruned.
+        // As umap-learn does, since by fewer rounds nearly all would be pruned.
         let epochs = if epochs > 10 { epochs } else { 200 };
         let least = strongest / epochs as f32;
         let mut kept = 0;

@@ -108,8 +108,7 @@ impl<'a> View<'a> {
     /// Appends what stands at a place of the source; returns its length there.
     fn read(&mut self, at: usize, character: char) -> usize {
         let rest = &self.source[at..];
-        // Marks of an earlier round stand for what was removed, so that no finder reads across
-        // them.
+        // Marks of an earlier round stand for what was removed: no finder reads across them.
         if character == '[' {
             let mark = Kind::ALL.into_iter().find(|kind| rest.starts_with(kind.mark()));
             if let Some(kind) = mark {

@@ -373,10 +373,9 @@ impl Crawl<'_, '_> {
                 self.report.too_old += 1;
             } else {
                 stale = false;
-                if self.seen.insert(id) {
-                    wanted.push(card);
-                } else {
-                    self.report.duplicates += 1;
+                match self.seen.insert(id) {
+                    true => wanted.push(card),
+                    false => self.report.duplicates += 1,
                 }
             }
         }

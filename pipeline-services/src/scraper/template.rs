@@ -26,6 +26,19 @@ enum Filter {
     Json,
 }
 
+impl Filter {
+    /// The filter of this name; none is raw.
+    fn named(name: &str) -> Result<Self, String> {
+        match name {
+            "" => Ok(Self::Raw),
+            "slug" => Ok(Self::Slug),
+            "url" => Ok(Self::Url),
+            "json" => Ok(Self::Json),
+            other => Err(format!("unknown filter `{other}`; known are slug, url, json")),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Literal(String),
@@ -52,13 +65,7 @@ impl Template {
             if whole.start() > end {
                 pieces.push(Piece::Literal(text[end..whole.start()].to_owned()));
             }
-            let filter = match found.get(2).map_or("", |filter| filter.as_str()) {
-                "" => Filter::Raw,
-                "slug" => Filter::Slug,
-                "url" => Filter::Url,
-                "json" => Filter::Json,
-                other => return Err(format!("unknown filter `{other}`; known are slug, url, json")),
-            };
+            let filter = Filter::named(found.get(2).map_or("", |filter| filter.as_str()))?;
             let prefix = found.get(3).map(|prefix| prefix.as_str().to_owned());
             pieces.push(Piece::Value { name: found[1].to_owned(), filter, prefix });
             end = whole.end();

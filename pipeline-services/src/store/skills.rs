@@ -233,8 +233,7 @@ async fn register(connection: &mut PgConnection, skills: &[EnhancedSkill]) -> sq
     let labels: Vec<String> = distinct.iter().map(|skill| skill.normalized_skill.clone()).collect();
     let kinds: Vec<String> = distinct.iter().map(|skill| skill.kind.name().to_owned()).collect();
     let categories: Vec<String> = distinct.iter().map(|skill| skill.category.clone()).collect();
-    // Looked for before the insertion: a conflict would use up a number of the sequence for each
-    // known skill of each posting.
+    // Looked for first: a conflict would use up a number of the sequence for each known skill.
     sqlx::query!(
         "insert into skill (label, kind, category)
          select label, kind, category from unnest($1::text[], $2::text[], $3::text[])

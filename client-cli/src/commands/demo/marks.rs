@@ -95,8 +95,7 @@ pub(super) async fn score(truth: &Path, pipeline: Connection) -> anyhow::Result<
     let asked = extractor.extract(tokio_stream::iter(requests)).await;
     let mut answers = asked.map_err(|status| refusal(&status))?.into_inner();
     let mut score = Score::default();
-    // The service answers in order, so the n-th answer is that of the n-th advertisement. A stream
-    // that ends early yields an empty one, which is not JSON.
+    // Answers come in order; a stream that ends early yields an empty one, which is not JSON.
     for (id, ad) in &ads {
         let answer = answers.message().await.map_err(|status| refusal(&status))?.unwrap_or_default();
         ensure!(answer.error.is_empty(), "advertisement {id}: {}", answer.error);

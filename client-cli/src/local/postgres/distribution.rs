@@ -98,8 +98,7 @@ impl Distribution {
     pub fn find(search: &Search) -> anyhow::Result<Self> {
         if let Some(bin) = &search.pg_bin {
             let found = Self::open(bin, Source::Given)?;
-            // The cluster would refuse another version too, but later and without naming the flag's
-            // value.
+            // The cluster would refuse it too, but later and without the value of the flag.
             anyhow::ensure!(
                 found.major == search.major,
                 "{} contains PostgreSQL {}, expected {}",

@@ -186,16 +186,7 @@ impl CrawlReport {
         self.requests = requests;
         self.finished_at = Utc::now();
         if self.items >= FILL_SAMPLE {
-            for (field, floor) in &portal.expected {
-                let missing = self.missing.get(field.as_str()).copied().unwrap_or_default();
-                let share = 1.0 - missing as f64 / self.items as f64;
-                if share < *floor {
-                    let (share, floor) = (share * 100.0, floor * 100.0);
-                    self.problems.push(format!(
-                        "layout change: only {share:.0} % of the ads have {field}, expected are {floor:.0} %"
-                    ));
-                }
-            }
+            self.note_missing_fields(portal);
         }
         // Searches that robots.txt closes end one by one, and the crawl would look exhausted.
         let nothing_had = self.pages == 0 && self.stop == StopReason::Exhausted;
@@ -204,6 +195,20 @@ impl CrawlReport {
             && !self.errors.is_empty()
         {
             self.stop = StopReason::RobotsDenied;
+        }
+    }
+
+    /// A problem for each field that fewer advertisements have than the portal file expects.
+    fn note_missing_fields(&mut self, portal: &Portal) {
+        for (field, floor) in &portal.expected {
+            let missing = self.missing.get(field.as_str()).copied().unwrap_or_default();
+            let share = 1.0 - missing as f64 / self.items as f64;
+            if share < *floor {
+                let (share, floor) = (share * 100.0, floor * 100.0);
+                self.problems.push(format!(
+                    "layout change: only {share:.0} % of the ads have {field}, expected are {floor:.0} %"
+                ));
+            }
         }
     }
 

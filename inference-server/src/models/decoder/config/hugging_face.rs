@@ -72,8 +72,7 @@ pub(super) struct Ropes {
 impl HuggingFaceConfig {
     /// Bounds all numbers and refuses what the decoders do not compute.
     pub(super) fn check(&self) -> Result<()> {
-        // Far above any published model, and small enough that products of two of them stay in 64
-        // bits.
+        // Far above any published model, and products of two of them stay in 64 bits.
         for (key, value, max) in [
             ("hidden_size", self.hidden_size, 1 << 17),
             ("intermediate_size", self.intermediate_size, 1 << 21),

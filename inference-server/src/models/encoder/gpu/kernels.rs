@@ -122,12 +122,13 @@ impl EncoderKernels {
             .map(|(name, threads)| Entry { name, threads, shared: 0 });
         let layers = gpu.compile(Source::Layers, &defines, &layers)?;
         let defines = [("HEADS", shape.heads.to_string()), ("HEAD", shape.head.to_string())];
+        let tile = tile_bytes(shape.head, gpu.element());
         // Short texts need queries, keys and values in shared memory; longer ones two stages of
         // keys and values, of which the second holds the queries at first.
-        let attention = [("attend_short", 3), ("attend_long", 4)].map(|(name, tiles)| Entry {
+        let attention = [("attend_short", 3 * tile), ("attend_long", 4 * tile)].map(|(name, shared)| Entry {
             name,
             threads: 128,
-            shared: tiles * tile_bytes(shape.head, gpu.element()),
+            shared,
         });
         let attention = gpu.compile(Source::Attention, &defines, &attention)?;
         let (&[embed, layer_norm, activate, widen, pool], &[attend_short, attend_long]) =
