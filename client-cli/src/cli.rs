@@ -88,6 +88,7 @@ fn is_set_to(name: &str, value: &str) -> bool {
 /// Parses the arguments, runs the command and returns the exit code: 0 done, 1 finished with
 /// failures or nothing found, 2 usage or I/O error, 130 interrupted.
 pub fn main() -> ExitCode {
+    // Not `parse`, which would print and exit by itself; see `print_parse_error`.
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(said) => return print_parse_error(&said),

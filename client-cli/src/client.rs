@@ -98,6 +98,7 @@ impl Client {
             // TLS.
             let server = credentials.without_tls().or_token_of(token).server(&address.to_string())?;
             let connected = server.tuned(with_timeouts).connect().await;
+            // Without advice about flags: no flag chose this address.
             return connected.with_context(|| no_response(name, &address));
         };
         let connected = credentials.server(address)?.tuned(with_timeouts).connect().await;
@@ -139,6 +140,8 @@ impl Client {
 /// Returns the address of a service that responds. It need not be healthy: services report missing
 /// dependencies themselves, and better than a client could.
 async fn responding_address(status: &StackStatus, name: &str) -> Option<SocketAddr> {
+    // Without a live process the address is that of the last one, which another program may have by
+    // now.
     let process = status.processes.iter().find(|process| process.name == name && process.pid.is_some())?;
     let address = process.address?;
     let silent = matches!(health::check(address, CONNECT_LIMIT).await, health::Health::Silent(_));

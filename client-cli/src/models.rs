@@ -57,6 +57,7 @@ pub(crate) fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(P
     let known = if is_file { None } else { Record::read(from)? };
     let record = match known {
         Some(record) => {
+            // The copy is checked and not the original, since it is what the store gets.
             check_intact(&record, staging.path())?;
             record
         }
@@ -179,6 +180,7 @@ fn staging_dir(store: &Path) -> anyhow::Result<tempfile::TempDir> {
 /// Moves a complete model to its place. An existing one is exchanged with it atomically, if the
 /// file system supports that, and deleted; a server that has it open keeps reading the old files.
 fn install(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
+    // Before the rename: a server that sees the model must be able to read it.
     make_readable(staged)?;
     create_dir(target.parent().unwrap_or(target), 0o755)?;
     replace(staged, target).with_context(|| format!("cannot write {}", target.display()))?;

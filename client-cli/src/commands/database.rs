@@ -101,6 +101,7 @@ async fn run_to_end(command: &mut tokio::process::Command) -> io::Result<Output>
 /// Checks the server as `up` and `doctor` do. Without psql the migration itself reports a server
 /// that is too old.
 async fn check_server(context: &Context, url: &ConnectionUrl) -> anyhow::Result<()> {
+    // A state file that cannot be read only costs a place to look for psql.
     let embedded = StackState::load(&context.data).ok().and_then(|state| state.database?.embedded);
     match Psql::find(embedded.as_ref().map(|distribution| distribution.bin.as_path())) {
         Some(psql) => check_versions(&psql.versions(url).await.context("the database does not respond")?),

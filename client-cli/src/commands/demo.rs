@@ -69,7 +69,9 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let data = DataDir::new(context.data.root().join("demo"))?;
     let stack = Stack::new(data.clone());
     delete_last_demo(&stack, &data).await?;
+    // Before the stack, because the inference server does not watch its store.
     prepare_model(context).await?;
+    // Before the stack, whose configuration needs their address.
     let portals = Portals::serve(&simulator, &data, arguments.ads, arguments.seed).await?;
     progress(format_args!(
         "serving {} advertisements on simulated portals at {}",
@@ -103,6 +105,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
 /// Stops the stack of an earlier demo and deletes its data, since the stages would skip what is up
 /// to date.
 async fn delete_last_demo(stack: &Stack, data: &DataDir) -> anyhow::Result<()> {
+    // A stack that still runs would write to the directory while it is being deleted.
     stack.down().await?;
     if data.root().exists() {
         std::fs::remove_dir_all(data.root())

@@ -72,6 +72,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     }
     if fs::metadata(&out).is_ok_and(|found| !found.is_file()) {
         // A device or a pipe must be written in place: renaming a file over it would replace it.
+        // Without truncating: pipes and devices have no length, and some refuse to be cut.
         let opened = fs::OpenOptions::new().write(true).open(&out);
         let mut file = opened.map_err(|error| unwritable(&out, error))?;
         copy(context, request, &mut file, |error| unwritable(&out, error)).await?;

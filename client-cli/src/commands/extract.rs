@@ -109,6 +109,7 @@ impl Answers {
         let writer: Box<dyn Write + Send> = match path {
             None => Box::new(io::BufWriter::new(Stdout)),
             Some(path) => {
+                // In place, unlike an export: the answers before a failure are results, too.
                 let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
                 Box::new(io::BufWriter::new(file))
             }
@@ -146,6 +147,8 @@ fn open(arguments: &Arguments) -> anyhow::Result<Box<dyn BufRead + Send>> {
     let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let packed = path.extension().is_some_and(|extension| extension == "gz");
     Ok(if packed {
+        // A gzip file may consist of several members (RFC 1952), of which GzDecoder reads only the
+        // first.
         Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(file))))
     } else {
         Box::new(BufReader::new(file))

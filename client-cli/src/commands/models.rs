@@ -143,6 +143,7 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
     let store = arguments.store.path(context);
     let (name, target, record) = match arguments.from {
         Some(from) => {
+            // A folder keeps the whole name: the dot in `e5-v1.5` begins no extension.
             let own = if from.is_file() { from.file_stem() } else { from.file_name() };
             let own = own.unwrap_or_default().to_string_lossy();
             let name = arguments.name.unwrap_or_else(|| format!("local/{own}"));

@@ -162,6 +162,7 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
             file.write_all(&part.chunk).with_context(|| unwritable(out, name))?;
         }
     }
+    // As sets, because the order of the files on the wire is not part of the report.
     let expected: BTreeSet<_> =
         report.artefacts.iter().map(|file| (&*file.name, file.sha256.clone())).collect();
     let mut received = BTreeSet::new();

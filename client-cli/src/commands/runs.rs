@@ -155,6 +155,7 @@ async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow:
         Some(run) => finish(context, &run),
         None => {
             let program = &context.program;
+            // The line break ends the line on which the terminal has echoed `^C`.
             progress(format_args!(
                 "\nrun {id} keeps running; `{program} run watch {id}` follows it again, `{program} run cancel {id}` stops it"
             ));
@@ -198,6 +199,7 @@ async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<
             return Ok(run);
         }
     }
+    // Like a lost connection, so that `watch` tries again.
     Err(Status::unavailable("the service stopped reporting on the run"))
 }
 

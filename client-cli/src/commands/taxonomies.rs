@@ -221,6 +221,7 @@ async fn send(
     let sent = while_waiting(&format!("importing {name}"), sent).await;
     // A file that cannot be read ends the stream early, and the service then complains about that;
     // the problem with the file is the real cause.
+    // The reader's result first: it tells which of the two errors came before the other.
     match reader.await? {
         Err(problem) if problem.downcast_ref::<Stopped>().is_none() => Err(problem),
         _ => Ok(answer(sent)?.taxonomy.unwrap_or_default()),

@@ -173,6 +173,8 @@ impl SourceFile {
             None => read(&self.path)?,
             Some(place) => {
                 let file = BufReader::new(File::open(&self.path)?);
+                // Opened for each entry: a folder of archives would otherwise keep all of them
+                // open.
                 let mut archive = ZipArchive::new(file)?;
                 entry(&mut archive, place, &self.name)
                     .map_err(|problem| anyhow::anyhow!("{}: {problem}", self.label))?

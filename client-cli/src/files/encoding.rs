@@ -61,6 +61,7 @@ pub(crate) struct Decoded {
 
 /// Decodes bytes with the given encoding, or the detected one.
 pub(crate) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, String> {
+    // Before UTF-16, whose mark in little-endian order is the beginning of that of UTF-32.
     if bytes.starts_with(&[0xff, 0xfe, 0, 0]) || bytes.starts_with(&[0, 0, 0xfe, 0xff]) {
         return Err("UTF-32 is not supported; save the file as UTF-8".to_owned());
     }

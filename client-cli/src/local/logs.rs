@@ -25,6 +25,8 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
     rotate(path, MAX_BYTES)?;
     OpenOptions::new()
         .create(true)
+        // In append mode, the first line after a rotation in place goes to the new end; at the old
+        // offset it would leave a hole.
         .append(true)
         // Logs name files, addresses and users: nothing for everybody on the machine.
         .mode(0o640)

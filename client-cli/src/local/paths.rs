@@ -69,6 +69,8 @@ impl DataDir {
         for dir in [self.root.clone()].into_iter().chain(open) {
             create_dir(&dir, mode).hint(advice.clone())?;
         }
+        // Closed even if root owns it: services get what they need by their environment and read
+        // none of these files.
         create_dir(&self.secrets(), 0o700).hint(advice.clone())?;
         // The directory may exist and be read-only, or belong to another user.
         tempfile::tempfile_in(&self.root)

@@ -18,6 +18,7 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
 
 /// True if the port can be bound now.
 pub(crate) fn is_free(port: u16) -> bool {
+    // std sets SO_REUSEADDR, so connections in TIME_WAIT do not make a port look taken.
     TcpListener::bind(loopback(port)).is_ok()
 }
 

@@ -113,6 +113,7 @@ fn install(program: &Path, place: &Path) -> std::io::Result<()> {
             return Ok(());
         }
     }
+    // A link cannot replace an existing file, so it gets another name and is renamed.
     let new = place.with_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

@@ -302,6 +302,7 @@ const EXECUTE: u32 = 0o1;
 /// True if a file or directory with this mode and owner grants the user a permission.
 fn allows(mode: u32, (owner, group): (u32, u32), (uid, gid): (u32, u32), wanted: u32) -> bool {
     // As in the kernel, only the first matching class counts, even if a later one would allow more.
+    // Supplementary groups do not count, since `apply` clears them.
     let shift = if uid == owner {
         6
     } else if gid == group {

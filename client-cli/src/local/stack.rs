@@ -288,6 +288,7 @@ impl Stack {
             };
             let status = self.status().await?;
             for process in status.processes.iter().filter(|process| process.healthy) {
+                // A process that was up before this call is no news.
                 if up.insert(process.name.clone()) && supervisor.is_some() {
                     progress(format_args!("{} is up", process.name));
                 }

@@ -179,6 +179,7 @@ fn expected(extent: Extent, state: &StackState) -> Vec<&'static str> {
 
 async fn look_at(name: &str, state: &ProcessState) -> ProcessStatus {
     let alive = state.process.as_ref().filter(|process| process.is_alive());
+    // The state keeps the address of a process that has ended, so the phase decides.
     let problem = match (alive, state.address.filter(|_| state.phase == Phase::Running)) {
         (Some(_), Some(address)) => ask(name, address).await,
         (None, Some(_)) => Some("not running".to_owned()),

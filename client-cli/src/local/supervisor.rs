@@ -49,9 +49,11 @@ struct SupervisedTask {
 /// [`crate::error::AlreadyRunning`] if another supervisor runs on the data directory; otherwise the
 /// problem that kept the stack from starting, which is also written to `stack.json`.
 pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
+    // In a session of its own: Ctrl-C in the terminal that started it must not reach the stack.
     // Fails if it already leads a session, as when started by hand from some shells; that is fine.
     let _ = nix::unistd::setsid();
     plan.data.create()?;
+    // Before the state is read: without the lock, it may be that of a supervisor that still runs.
     let lock = StackLock::acquire(&plan.data)?;
     let mut state = StackState::load(&plan.data).unwrap_or_default();
     clear_leftovers(&plan.data, &state)
@@ -80,6 +82,8 @@ pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
 }
 
 async fn run(plan: &Plan, shared: &SharedState, lock: &StackLock) -> anyhow::Result<()> {
+    // Before anything is started: a signal in between would kill the supervisor and leave its
+    // children running.
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;

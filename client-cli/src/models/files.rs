@@ -63,6 +63,8 @@ pub(super) fn is_gguf(path: &Path) -> bool {
 /// If a needed file or any checkpoint is missing, the choice of a GGUF file is ambiguous, or a name
 /// would leave the folder of the model.
 pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Vec<&'a str>> {
+    // All names, even of files that are not wanted: a hub that lists such a path is not to be
+    // trusted.
     for name in published {
         ensure!(is_inside(name), "the hub lists {name:?}, a path outside the model's folder");
     }

@@ -116,6 +116,7 @@ impl Hub {
     /// Lists the files of a revision, with retries.
     pub(super) async fn listing(&self, name: &str, revision: &str) -> Result<Listing, HubError> {
         let mut url = self.url(&["api", "models"], name, &["revision", revision]);
+        // Without it the hub lists neither sizes nor digests.
         url.set_query(Some("blobs=true"));
         let what = format!("model {name} at revision {revision}");
         let mut retries = Retries::new(self.retry);
@@ -328,6 +329,7 @@ impl FileInfo {
         let status = response.status();
         let (start, total) =
             text(response.headers(), "content-range").map_or((0, None), |range| content_range(&range));
+        // The length of a 206 is that of the part.
         let length = response.content_length().filter(|_| status == StatusCode::OK);
         FileResponse {
             status,

@@ -91,6 +91,7 @@ impl Meter {
     /// Erases the line, so that others can be printed.
     pub(super) fn clear(&mut self) {
         if self.terminal && !self.file.is_empty() {
+            // A closed stderr must not fail the pull.
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }

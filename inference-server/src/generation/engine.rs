@@ -192,7 +192,7 @@ fn pieces<'a>(
 ) -> (Vec<StepPiece<'a>>, Vec<MaskJob>) {
     let mut pieces = Vec::with_capacity(shares.len());
     let mut masks = Vec::new();
-    // In the order of the running sequences: `distribute` walks them beside the rows of logits.
+    // In the order of the running sequences: `distribute` walks them along with the logits.
     for sequence in running {
         let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
         let forced = sequence.start();

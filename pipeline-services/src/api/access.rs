@@ -9,8 +9,7 @@ use anyhow::{Result, ensure};
 use observatory_server::access::{self, Grants};
 use serde::Deserialize;
 
-/// A permission of a caller.
-// In this order: the gate logs every call whose scope is above `Read`.
+/// A permission of a caller, from the least on: the gate logs every call above `Read`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Scope {

@@ -14,8 +14,7 @@ pub(crate) use problem::Problem;
 pub(crate) use state::{MessageKind, TaskState};
 pub use state::{RunState, StageState};
 
-/// The stages of the pipeline in their order.
-// A run sorts its stages by the order of the variants.
+/// The stages of the pipeline in their order, by which a run sorts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageName {

@@ -140,6 +140,7 @@ pub(super) async fn run(
             Some(Event::Finished(finished)) => {
                 return end(as_json, &text, &begun, &finished);
             }
+            // A kind of event that a newer server sends and this client does not know.
             None => {}
         }
     }

@@ -40,6 +40,7 @@ async fn send(context: &Context, ads: Vec<ImportPostingsRequest>) -> anyhow::Res
     let feed = tokio::spawn(async move {
         for ad in ads {
             if sender.send(ad).await.is_err() {
+                // The service has hung up; its answer says why.
                 break;
             }
             sent.advance(1);

@@ -62,6 +62,7 @@ pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
     }
     if let Some(last) = wrong.pop() {
         wrong.iter().for_each(|error| progress(format_args!("error: {error:#}")));
+        // The last one is printed by `cli`, like the error of any command.
         return Err(last);
     }
     // Over all files: an export is often split.
@@ -128,6 +129,7 @@ fn text_table(file: &str, bytes: Vec<u8>, import: &ImportOptions) -> Result<Tabl
     let named_json =
         [".json", ".jsonl", ".ndjson", ".jsonld"].iter().any(|end| base_name(file).ends_with(end));
     let as_json = asked_json || (import.format.is_none() && (named_json || input::is_json(text)));
+    // An empty file has no delimiter to detect, and fails only if all the others are empty, too.
     let mut table = if text.trim().is_empty() {
         Table::default()
     } else if as_json {

@@ -30,6 +30,7 @@ impl ConnectionUrl {
         // The last `@`: one in the password may be unencoded, in a host there is none.
         let (user, password) = match authority.rsplit_once('@') {
             None => (None, None),
+            // The first colon: a password may contain one unencoded, a user may not.
             Some((info, _)) => match info.split_once(':') {
                 None => (Some(info), None),
                 Some((user, password)) => (Some(user), Some(decode(password)?)),

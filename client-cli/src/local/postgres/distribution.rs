@@ -114,6 +114,7 @@ impl Distribution {
         // The wheel comes before what is installed: the tests run with its version and pgvector.
         match Self::from_wheel(search) {
             Ok(found) => Ok(found),
+            // The error of the wheel, which is the usual source and comes with a hint.
             Err(error) if search.system => Self::on_system(search.major).ok_or(error),
             Err(error) => Err(error),
         }
@@ -165,6 +166,8 @@ impl Distribution {
         // Debian installs several versions side by side, of which pg_config knows one.
         let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
         let configured = ask(Path::new("pg_config"), "--bindir").ok().map(PathBuf::from);
+        // Binaries without pgvector or of another version are passed over: nobody has asked for
+        // these.
         [Some(debian), configured]
             .into_iter()
             .flatten()

@@ -41,6 +41,7 @@ impl Psql {
     /// If the server cannot be reached within ten seconds, or refuses; includes its message.
     pub async fn query(&self, url: &ConnectionUrl, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
         let mut command = self.command(url);
+        // On the command line, unlike in `run`, since queries contain no secrets.
         command.args(["--field-separator", SEPARATOR, "--command", sql]).stdin(Stdio::null());
         let output = self.finish(url, command.output()).await?;
         let text = String::from_utf8_lossy(&output.stdout);

@@ -85,6 +85,7 @@ pub(crate) fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
             name.starts_with(&prefix) && (name.contains(ARCH) || name.ends_with("-any.whl"))
         })
         .collect();
+    // Callers take the first, which must not depend on the order of read_dir.
     files.sort();
     files
 }

@@ -171,6 +171,7 @@ impl Service {
         let digest = hex::encode(Sha256::digest(secret(&self.data.token(self.name))?));
         match &mut self.kind {
             Kind::Inference { models, address } => {
+                // Only a change is sent, because the pipeline restarts at each.
                 address.send_if_modified(|known| known.replace(listen) != Some(listen));
                 command.arg("--models-dir").arg(models);
                 command.env("OBSERVATORY_INFERENCE_ADMIN_TOKEN_SHA256", digest);
@@ -284,6 +285,8 @@ impl Unit for Service {
 
     async fn start(&mut self) -> anyhow::Result<Server> {
         let port = ports::choose(self.shared.port(self.name))?;
+        // Recorded before the start: after a failed one, the next attempt and the peers keep the
+        // port.
         self.shared.update(|state| {
             state.ports.insert(self.name.to_owned(), port);
         });

@@ -75,6 +75,7 @@ impl DoubleArray {
     fn of(trie: &Trie) -> Vec<u32> {
         let mut array = Self { units: Vec::new(), free: BTreeSet::new(), bases: HashSet::new() };
         array.grow();
+        // The root is at position 0, which no child may take.
         array.free.remove(&0);
         let mut waiting = vec![(0, 0)];
         while let Some((node, place)) = waiting.pop() {
@@ -113,6 +114,7 @@ impl DoubleArray {
 
     /// Finds a base position for which the positions of all children are free.
     fn base(&mut self, node: &Node) -> usize {
+        // A value is stored like a child for byte 0, which occurs in no key.
         let value = node.value.map(|_| 0_u8);
         let bytes: Vec<u8> = value.into_iter().chain(node.children.keys().copied()).collect();
         let Some(first) = bytes.first() else { return 0 };

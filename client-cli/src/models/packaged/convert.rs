@@ -172,6 +172,7 @@ fn with_compositions(single: &BTreeMap<char, String>) -> BTreeMap<String, String
         let parts: Vec<char> = std::iter::once(composed).nfd().collect();
         let [letter, mark] = parts[..] else { continue };
         let is_syllable = ('\u{AC00}'..='\u{D7A3}').contains(&composed);
+        // Those that Unicode excludes from composition stay in two in the normal form.
         if is_syllable || !parts.iter().copied().nfc().eq([composed]) {
             continue;
         }

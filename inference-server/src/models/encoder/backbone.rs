@@ -11,7 +11,7 @@ use crate::models::{ComputeError, Pooling};
 pub trait Backbone: Send + Sync {
     /// Hidden states, tokens × width in f32, the rows one after the other in the given order. There
     /// is at least one row, and every row has at least one id. An id
-    /// with the bit [`crate::text::tokenizer::SECOND_TEXT`] is of token type 1; models with a
+    /// with the bit `text::tokenizer::SECOND_TEXT` is of token type 1; models with a
     /// single type are never given one.
     ///
     /// # Errors

@@ -66,8 +66,8 @@ pub struct ScrapeFacts {
 
 /// Facts about the visits of a portal in a country.
 ///
-/// They are no section of [`RunFacts`]: sections are replaced whole, and the visits of a run end one
-/// by one, in several processes.
+/// They are no section of [`RunFacts`]: sections are replaced whole, and the visits of a run end
+/// one by one, in several processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct VisitFacts<'a> {
     /// Advertisements whose text was new.

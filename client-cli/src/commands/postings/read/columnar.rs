@@ -97,6 +97,7 @@ fn value(field: &Field) -> Value {
 }
 
 fn float(number: f64) -> Value {
+    // NaN and infinity, which JSON lacks, count as no value.
     Number::from_f64(number).map_or(Value::Null, Value::Number)
 }
 

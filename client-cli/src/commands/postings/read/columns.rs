@@ -250,6 +250,7 @@ impl Mapping {
         if places.len() > 1 && rows.iter().any(|row| has_several(row, &places)) {
             let names: Vec<String> =
                 places.iter().map(|place| format!("`{}`", excerpt(&columns[*place]))).collect();
+            // `--map` goes by name and could not choose between these.
             if columns[places[0]] == columns[places[1]] {
                 return Err(twice(&columns[places[0]], &places));
             }

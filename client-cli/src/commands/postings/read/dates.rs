@@ -184,6 +184,7 @@ impl Survey {
             Reading::Needs(what) => {
                 self.needs.get_or_insert_with(|| (line, shown(value), what));
             }
+            // Reported with its row when the column is converted.
             Reading::Pair { .. } | Reading::Unreadable => {}
         }
     }
@@ -203,6 +204,7 @@ impl Survey {
             (None, None, Some((line, text)), _) => Err(format!(
                 "`{text}` (line {line}) could be day/month or month/day, and no other value decides it; pass --date-format %d/%m/%Y or %m/%d/%Y"
             )),
+            // Next to dates that are certain, a single value of this kind costs only itself.
             (None, None, None, Some((line, text, what))) if self.certain == 0 => {
                 Err(format!("`{text}` (line {line}) {what}"))
             }
@@ -252,6 +254,7 @@ fn by_pattern(text: &str, pattern: &str) -> Option<Moment> {
     // The value may have a time that the pattern leaves out.
     let (day, tail) = NaiveDate::parse_and_remainder(text, pattern).ok()?;
     let (time, zone) = tail_of(tail).filter(|_| tail.is_empty() || tail.starts_with(['T', ' ', ',']))?;
+    // chrono's %Y also matches two digits, which would be a year of the first century.
     Some(Moment { day, time, zone }).filter(|moment| is_year(moment.day.year()))
 }
 

@@ -181,6 +181,7 @@ fn separator_line(text: &str) -> (Option<char>, &str) {
     let rest = chars.as_str().trim_start_matches('"');
     match rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix(['\n', '\r'])) {
         Some(rest) => (Some(separator), rest),
+        // A first line that only begins like one is data.
         None => (None, text),
     }
 }

@@ -55,6 +55,7 @@ impl Grid {
                 problems.add(place, &format!("has {fields}, but the header has {}", heading.len()), "");
                 continue;
             }
+            // A cell beyond the header gets a column that is named by its number, see `name`.
             cells.resize(heading.len().max(full), Value::Null);
             table.rows.push(Row { place, cells });
         }

@@ -48,6 +48,7 @@ impl Reader<'_> {
         let mut items = Vec::new();
         while !self.pass(end) {
             items.push(self.value(depth + 1)?);
+            // A comma before the end is accepted: Python writes a tuple of one item like that.
             if !self.pass(',') && !self.rest.trim_start().starts_with(end) {
                 return None;
             }

@@ -35,6 +35,7 @@ pub(super) fn part(value: Option<&Value>) -> Option<String> {
         Value::Number(number) => Some(number_text(number)),
         Value::String(text) if !is_absent(text) => {
             let text = text.trim();
+            // As in `number_text`: text columns of pandas also have numbers with `.0`.
             let whole =
                 text.strip_suffix(".0").filter(|whole| whole.bytes().all(|byte| byte.is_ascii_digit()));
             Some(whole.unwrap_or(text).to_owned())

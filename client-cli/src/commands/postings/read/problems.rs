@@ -31,6 +31,7 @@ impl Problems {
     /// Records a problem: `kind` describes it, with `{}` in place of the value.
     pub(crate) fn add(&mut self, line: u64, kind: &str, value: &str) {
         let value = excerpt(value);
+        // A linear search is enough for at most KINDS entries.
         if let Some(known) = self.found.iter_mut().find(|problem| problem.kind == kind) {
             known.count += 1;
             let new = value != known.value && !known.others.contains(&value);

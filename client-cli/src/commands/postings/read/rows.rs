@@ -57,6 +57,7 @@ pub(super) fn ads(
     let mut ads = Vec::with_capacity(table.rows.len());
     for row in &table.rows {
         if let Some(object) = converter.object(row, &mut refused, &mut changed) {
+            // Texts only: names and punctuation of JSON are far within the margin of LONGEST.
             let bytes: usize = object.values().filter_map(Value::as_str).map(str::len).sum();
             if bytes > LONGEST {
                 let kind = format!("is {} MiB long; expected at most {}", bytes >> 20, LONGEST >> 20);

@@ -78,6 +78,7 @@ pub(super) fn text_of(field: &str, value: &Value) -> Result<Option<String>, Stri
 }
 
 fn object_text(field: &str, object: &Map<String, Value>) -> Result<Option<String>, String> {
+    // Typed formats write a missing object as one whose members are all null.
     if object.values().all(Value::is_null) {
         return Ok(None);
     }
@@ -99,6 +100,8 @@ fn object_text(field: &str, object: &Map<String, Value>) -> Result<Option<String
     if field == "location" {
         let mut parts: Vec<String> = Vec::new();
         for names in ADDRESS {
+            // As a title, which gets no special treatment: `location` would look for an address
+            // again.
             let part = member(names).map(|part| text_of("title", part)).transpose()?.flatten();
             parts.extend(part.filter(|part| !parts.contains(part)));
         }
@@ -120,6 +123,7 @@ pub(super) fn remote(text: &str) -> Option<String> {
     match fold(text).as_str() {
         // `10` and `00` are 1.0 and 0.0, whose point is lost by folding.
         "true" | "verdadero" | "si" | "yes" | "1" | "10" | "sim" => Some("remote".to_owned()),
+        // Work on site is the usual case, for which the field stays empty.
         "false" | "falso" | "no" | "0" | "00" | "nao" => None,
         "telecommute" => Some("remote".to_owned()),
         _ => Some(text.to_owned()),

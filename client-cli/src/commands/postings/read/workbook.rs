@@ -129,6 +129,7 @@ fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
             let mut cells = book.worksheet_cells_reader(name).map_err(|error| damaged(name, error))?;
             gather(name, || cells.next_cell().map_err(|error| damaged(name, error)))
         }
+        // As a range: .xls ends at 65,536 × 256 cells, and .ods was measured by `ods::cells`.
         book => {
             let range = book.worksheet_range(name).map_err(|error| damaged(name, error))?;
             let first = range.start().map_or(0, |(row, _)| u64::from(row)) + 1;
@@ -153,6 +154,7 @@ fn gather<'c>(
     name: &str,
     mut next: impl FnMut() -> Result<Option<Cell<DataRef<'c>>>, String>,
 ) -> Result<Rows, String> {
+    // Sorted, since nothing forces a file to list its rows in order.
     let mut filled: BTreeMap<u32, Vec<(u32, Data)>> = BTreeMap::new();
     let mut start = u32::MAX;
     while let Some(cell) = next()? {
@@ -180,6 +182,7 @@ fn value(row: u64, cell: &Data, problems: &mut Problems) -> Value {
     match cell {
         Data::Empty => Value::Null,
         Data::Int(number) => (*number).into(),
+        // From 10^15 on it stays a double, by which `values::id` notices lost digits.
         Data::Float(number) if number.fract() == 0.0 && number.abs() < 1.0e15 => (*number as i64).into(),
         Data::Float(number) => (*number).into(),
         Data::Bool(yes) => (*yes).into(),
@@ -218,6 +221,8 @@ pub(super) fn half_converted<'v>(values: impl Iterator<Item = (u64, &'v Value)>)
             Some((first, _)) if first > 12 => {
                 left.get_or_insert_with(|| (row, excerpt(text)));
             }
+            // The program would have converted this one, so it left the texts alone for another
+            // reason.
             Some(_) => return None,
             None => {
                 if let Some(day) = text.get(8..10).filter(|_| text.get(4..5) == Some("-")) {

@@ -59,8 +59,8 @@ fn prefill_tokens(piece: &StepPiece<'_>) -> usize {
     piece.prompt.saturating_sub(piece.start).min(piece.tokens.len())
 }
 
-/// Tiles of the prefill tokens of a piece, whose rows begin at `first`: first row, rows, position of
-/// the first, start of the block table.
+/// Tiles of the prefill tokens of a piece, whose rows begin at `first`: first row, rows, position
+/// of the first, start of the block table.
 fn prefill_tiles(piece: &StepPiece<'_>, first: usize, table_start: u32) -> impl Iterator<Item = [u32; 4]> {
     let (prefill, start) = (prefill_tokens(piece), piece.start);
     (0..prefill).step_by(QUERIES).map(move |offset| {

@@ -229,6 +229,7 @@ pub(super) fn tail_of(tail: &str) -> Option<Tail> {
     let zone = match half.as_str() {
         "" => None,
         "z" | "utc" | "gmt" => FixedOffset::east_opt(0),
+        // chrono does not parse a zone alone, so it gets a date in front.
         _ => Some(
             DateTime::parse_from_str(&format!("2000-01-01 00:00 {}", rest.trim()), "%Y-%m-%d %H:%M %#z")
                 .ok()?
@@ -266,6 +267,7 @@ fn written(text: &str) -> Reading {
             (Err(_), None) if is_filler(&folded) => None,
             (Err(_), None) => return Reading::Unreadable,
         };
+        // A second day, month or year: several dates, or none.
         if slot.is_some() {
             return Reading::Unreadable;
         }
