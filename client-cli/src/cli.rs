@@ -133,6 +133,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     let data = DataDir::resolve(cli.data_dir.as_deref())?;
     let program = program(&cli);
     let client = Client::new(cli.client, data.clone());
+    // Both know the data directory: services of the local stack are found by its files.
     let context = Context { data, output: Output::new(cli.json), client, program };
     match cli.command {
         Command::Demo(arguments) => demo::run(&context, arguments).await,

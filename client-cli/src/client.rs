@@ -123,6 +123,7 @@ impl Client {
         }
         let status =
             self.stack.up(&UpOptions::from_environment()?).await.context("cannot start the local stack")?;
+        // The stack may have come up without this service, so its problem is part of the error.
         responding_address(&status, name).await.ok_or_else(|| {
             let problems: Vec<String> = status
                 .processes

@@ -89,6 +89,7 @@ pub fn stored(store: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for organisation in folders(store)? {
         for model in folders(&store.join(&organisation))? {
+            // The server could not load an incomplete model, so it is not listed.
             if check_folder(&store.join(&organisation).join(&model)).is_ok() {
                 names.push(format!("{organisation}/{model}"));
             }
@@ -174,6 +175,7 @@ fn gguf_files(folder: &Path) -> Vec<String> {
 fn staging_dir(store: &Path) -> anyhow::Result<tempfile::TempDir> {
     let cannot = || format!("cannot write to the model store {}", store.display());
     create_dir(store, 0o755).with_context(cannot).hint(STORE_HINT)?;
+    // In the store itself, because a rename does not cross file systems.
     tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot).hint(STORE_HINT)
 }
 

@@ -72,6 +72,7 @@ pub(crate) async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SHOW_AFTER.max(step), step);
     tokio::pin!(answer);
     loop {
+        // The answer is polled in place, so that a long wait does not start the work again.
         tokio::select! {
             answer = &mut answer => return answer,
             _ = ticks.tick() => {

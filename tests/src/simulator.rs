@@ -93,6 +93,7 @@ impl Simulator {
     /// If the configuration is out of range or its address is taken.
     pub async fn start(config: Config) -> Result<Self, SimulatorError> {
         config.check()?;
+        // Before the catalogue, whose generation takes longest: a taken port is reported at once.
         let listening = listen(config.listen).await;
         let (listener, address) =
             listening.map_err(|source| SimulatorError::Listen { address: config.listen, source })?;

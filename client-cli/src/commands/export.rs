@@ -72,7 +72,6 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     }
     if fs::metadata(&out).is_ok_and(|found| !found.is_file()) {
         // A device or a pipe must be written in place: renaming a file over it would replace it.
-        // Without truncating: pipes and devices have no length, and some refuse to be cut.
         let opened = fs::OpenOptions::new().write(true).open(&out);
         let mut file = opened.map_err(|error| unwritable(&out, error))?;
         copy(context, request, &mut file, |error| unwritable(&out, error)).await?;
@@ -82,6 +81,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let mode = fs::Permissions::from_mode(0o666);
     let file = tempfile::Builder::new().permissions(mode).tempfile_in(folder_of(&out));
     let mut file = file.map_err(|error| unwritable(&out, error))?;
+    // Counted here, because a temporary file is renamed and its size would have to be asked for.
     let bytes = copy(context, request, &mut file, |error| unwritable(&out, error)).await?;
     // Before the rename: after a crash the name must not lead to a part of the content.
     file.as_file().sync_all().map_err(|error| unwritable(&out, error))?;

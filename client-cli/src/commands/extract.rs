@@ -44,6 +44,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// If a file cannot be read or written, or the service cannot be reached.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    // Input and output first: connecting may start a stack.
     let input = open(&arguments)?;
     let mut answers = Answers::open(arguments.out.as_deref())?;
     let mut extractor = ExtractorServiceClient::new(context.client.pipeline().await?)

@@ -87,6 +87,7 @@ async fn embed(
         priority: Priority::Interactive.into(),
         ..EmbedSettings::default()
     };
+    // The texts are kept, since the response refers to them by their order alone.
     let request = EmbedRequest { settings: Some(settings), texts: texts.clone() };
     let mut service = EmbeddingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let answered = answer(service.embed(request).await)?;

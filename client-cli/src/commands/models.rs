@@ -161,6 +161,7 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
         context.output.print(&entry)?;
     }
     progress(format_args!("imported {name} into {}", target.display()));
+    // Last, and without an error of its own: the import has succeeded whatever the server says.
     load_if_first(context, &name).await;
     Ok(Outcome::Done)
 }
@@ -185,6 +186,7 @@ async fn load_if_first(context: &Context, name: &str) {
 
 async fn loaded_models(context: &Context) -> anyhow::Result<Vec<Model>> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
+    // The largest page that the server sends.
     let request = ListModelsRequest { page_size: 500, page_token: String::new() };
     Ok(answer(service.list_models(request).await)?.models)
 }
@@ -347,6 +349,7 @@ async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
         progress(format_args!("{}: {}", model.name, model.error));
     }
     if found.is_empty() {
+        // Only for the hint, so a store that cannot be read counts as empty.
         progress(no_model_loaded(&models::stored(store).unwrap_or_default()));
     }
     Ok(Outcome::done_if(!found.is_empty()))

@@ -58,6 +58,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             let mut postings = Postings::new(context.client.pipeline().await?);
             let request =
                 ListPostingsRequest { page_size: limit, portal, country, page_token: String::new() };
+            // Before the request is sent, which takes the filters away.
             let narrowed = !(request.portal.is_empty() && request.country.is_empty());
             let found = answer(postings.list_postings(request).await)?.postings_json;
             print_list(context, &found, narrowed)

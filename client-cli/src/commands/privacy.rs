@@ -45,6 +45,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let mut totals = answer(privacy.scrub(ScrubRequest { dry_run }).await)?;
     let mut told = 0;
     while let Some(now) = totals.message().await.map_err(|status| refusal(&status))? {
+        // A stream also ends if the service is stopped; only this mark says that all is done.
         if now.finished {
             return print(context, &now, dry_run);
         }

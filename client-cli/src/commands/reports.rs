@@ -109,6 +109,7 @@ async fn list(service: &mut Reports) -> anyhow::Result<Vec<Report>> {
 fn folder(out: PathBuf) -> anyhow::Result<PathBuf> {
     let out = std::path::absolute(out)?;
     fs::create_dir_all(&out).with_context(|| format!("cannot create the directory {}", out.display()))?;
+    // Permission bits do not tell: the file system may be read-only or full.
     tempfile::tempfile_in(&out)
         .with_context(|| format!("cannot write to the directory {}", out.display()))?;
     Ok(out)
@@ -136,6 +137,7 @@ async fn deliver(
 pub(crate) async fn copy_report_of(pipeline: Connection, run_id: &str, out: PathBuf) -> anyhow::Result<bool> {
     let mut service = Reports::new(pipeline);
     let out = folder(out)?;
+    // The list begins with the newest, and a run may have several reports.
     let report = list(&mut service).await?.into_iter().find(|report| report.run_id == run_id);
     let Some(report) = report else { return Ok(false) };
     download(&mut service, &report, &out).await?;
@@ -149,6 +151,7 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
     let mut chunks = answer(service.download_report(request).await)?;
     let mut files: Vec<(String, NamedTempFile)> = Vec::new();
     while let Some(part) = chunks.message().await.map_err(|status| refusal(&status))? {
+        // Files are sent one after the other, so another name begins the next one.
         if files.last().is_none_or(|(name, _)| *name != part.name) {
             // A name with a path would write outside the directory.
             let is_name = Path::new(&part.name).file_name().is_some_and(|plain| plain == part.name.as_str());
@@ -170,6 +173,7 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
         // Of the file, not of the bytes received: what is on the disk counts.
         received.insert((name.as_str(), digest(file.path())?));
     }
+    // Nothing has a name yet: on an error the temporary files vanish with the guards.
     ensure!(received == expected, "the downloaded files do not match the report; build it again");
     // Only now, so that a damaged download does not replace a report that was fine.
     for (name, file) in files {

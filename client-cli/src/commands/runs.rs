@@ -169,6 +169,7 @@ async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow:
 /// # Errors
 /// If the stream ends before the run does.
 pub(crate) async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
+    // Kept across reconnects, so that no stage is reported twice.
     let mut lines = ProgressLines::default();
     let mut losses = 0;
     loop {

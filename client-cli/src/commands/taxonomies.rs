@@ -102,6 +102,7 @@ struct Named {
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::Import(import) => {
+            // The files first: connecting may start a stack, in vain if they cannot be read.
             let (header, files) = prepare(import)?;
             let taxonomy = send(context.client.pipeline().await?, header, files).await?;
             print(context, &[taxonomy])

@@ -58,6 +58,7 @@ pub(crate) fn names<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<String> {
 
 /// The files of an archive with their indexes, without folders and the metadata that macOS adds.
 pub(crate) fn entries<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<(usize, String)> {
+    // Folders are entries of their own in a zip, with a slash at the end.
     let names = names(archive).into_iter().enumerate();
     names.filter(|(_, name)| !name.ends_with('/') && !hidden(name)).collect()
 }

@@ -47,6 +47,7 @@ pub(super) fn space(folders: &[PathBuf]) -> FreeSpace {
             disks.entry(metadata.dev()).or_insert(folder);
         }
     }
+    // A file system that cannot be asked counts as fine.
     let spaces: Vec<FreeSpace> =
         disks.values().filter_map(|folder| Some(judge(folder, sizes(folder)?))).collect();
     let worst = spaces.iter().find(|space| matches!(space, FreeSpace::Full(_)));

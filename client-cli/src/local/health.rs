@@ -28,6 +28,7 @@ pub(crate) enum Health {
 /// Checks the process as a whole (`""`) and `ready`, within `limit` in total. A service that does
 /// not know `ready` is judged by the first alone.
 pub(crate) async fn check(address: SocketAddr, limit: Duration) -> Health {
+    // Around all calls: the limits of connecting and of two checks would add up.
     match tokio::time::timeout(limit, ask(address, limit)).await {
         Ok(health) => health,
         Err(_) => Health::Silent(format!("no response within {} ms", limit.as_millis())),

@@ -56,6 +56,7 @@ fn try_rotate(path: &Path, max_bytes: u64) -> io::Result<bool> {
         }
     }
     // Copy and truncate instead of renaming, because the writer keeps its file open.
+    // The copy comes first: a crash in between leaves lines twice, and loses none.
     fs::copy(path, older(path, 1))?;
     OpenOptions::new().write(true).open(path)?.set_len(0)?;
     Ok(true)

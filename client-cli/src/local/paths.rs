@@ -32,6 +32,7 @@ impl DataDir {
         if root.as_os_str().is_empty() {
             anyhow::bail!("the data directory must not be empty");
         }
+        // Not canonicalized, because the directory need not exist yet.
         let root = std::path::absolute(root).with_context(|| format!("cannot resolve {}", root.display()))?;
         Ok(Self { root })
     }
@@ -212,6 +213,7 @@ pub(crate) fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
 }
 
 fn try_create_dir(dir: &Path, mode: u32) -> std::io::Result<()> {
+    // Collected first: once they are created, none is missing.
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
     fs::DirBuilder::new().recursive(true).mode(mode).create(dir)?;
     if nix::unistd::geteuid().is_root() {

@@ -41,6 +41,7 @@ pub(crate) fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
         }
     }
     // Then the kernel chooses, among the ephemeral ones.
+    // Rather an ephemeral port than none: it is kept only as long as nothing else takes it.
     let listener = TcpListener::bind(loopback(0)).context("no free port on 127.0.0.1")?;
     Ok(listener.local_addr().context("no free port on 127.0.0.1")?.port())
 }

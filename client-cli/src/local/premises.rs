@@ -69,6 +69,7 @@ pub(crate) fn prepare(plan: &Plan) -> anyhow::Result<PathBuf> {
     for dir in [data.run(), data.reports(), data.cache()] {
         run_as.chown_tree(&dir)?;
     }
+    // The one folder of the store that the inference server writes to.
     let digests = plan.models.join(".digests");
     let prepared = create_dir(&digests, 0o755).and_then(|()| run_as.chown_tree(&digests));
     if let Err(error) = prepared {

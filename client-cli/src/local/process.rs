@@ -175,6 +175,8 @@ impl Running {
     /// If it does not end.
     pub(crate) async fn end(&mut self, steps: &Escalation) -> anyhow::Result<ExitStatus> {
         for &(signal, patience) in steps.0 {
+            // A process that has gone is not an error here: waiting for it reaps it and gives the
+            // status.
             self.id.signal(signal)?;
             if let Ok(status) = tokio::time::timeout(patience, self.wait()).await {
                 return status;

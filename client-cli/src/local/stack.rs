@@ -122,6 +122,7 @@ impl Stack {
     /// # Errors
     /// If something needed is missing, or the supervisor fails.
     pub async fn up(&self, options: &UpOptions) -> anyhow::Result<StackStatus> {
+        // Only for a database of our own: for the services `premises::check` does it.
         if options.database_url.is_none() {
             self.data.check_reach(&RunAs::for_dir(&self.data.cluster())?)?;
         }
@@ -129,10 +130,12 @@ impl Stack {
         if StackLock::holder(&self.data)?.is_some() {
             let state = StackState::read(&self.data).await?;
             let extent = state.supervisor.map(|supervisor| supervisor.extent);
+            // Unknown while the supervisor starts, and then it is waited for, too.
             if extent.is_none_or(|extent| extent.covers(options.extent)) {
                 return self.wait_healthy(options.wait, None).await;
             }
             progress("restarting the stack to include the requested services");
+            // The lock has a single holder, so a larger stack cannot be started next to this one.
             self.down().await?;
         }
         let plan = self.plan(options).await?;
@@ -141,6 +144,8 @@ impl Stack {
             // A failure of the past would be taken for one of the new supervisor.
             Ok(state) => StackState { failure: None, ..state }.save(&self.data)?,
             Err(error) => {
+                // A damaged file would make every look at the stack fail until the supervisor has
+                // written its own.
                 progress(format_args!("{error:#}; writing a new one"));
                 StackState::default().save(&self.data)?;
             }

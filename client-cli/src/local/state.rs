@@ -157,6 +157,7 @@ impl StackState {
     /// # Errors
     /// If it cannot be written; the old file stays.
     pub fn save(&self, data: &DataDir) -> anyhow::Result<()> {
+        // Readable for all, since it contains no password and other users may ask for the status.
         write_atomically(&data.state_file(), &self.text()?, 0o644)
     }
 
@@ -178,6 +179,7 @@ impl StackState {
                 Ok(state) => return Ok(state),
                 Err(error) => error,
             };
+            // Without a supervisor nobody restores it, so waiting is in vain.
             let Some(pid) = StackLock::holder(data)? else { return Err(error) };
             if Instant::now() >= deadline {
                 let advice = format!(
@@ -209,6 +211,7 @@ impl SharedState {
         // After a panic in `change` a field may be old, which its next change corrects.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
+        // Logged only: the stack works without the file, and `restore` tries again every second.
         if let Err(error) = state.save(&self.data) {
             tracing::error!(error.message = format!("{error:#}"), "cannot write the state file");
         }

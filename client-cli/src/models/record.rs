@@ -103,6 +103,8 @@ impl Record {
         let cannot = || format!("cannot read {}", path.display());
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(cannot),
+            // A model that was never recorded is normal; only a record that cannot be read is an
+            // error.
             // The folder itself may be missing.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(None)

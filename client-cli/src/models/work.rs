@@ -42,6 +42,7 @@ impl ModelLock {
         create_dir(&store.join(FOLDER), 0o755).with_context(cannot).hint(STORE_HINT)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.with_context(cannot).hint(STORE_HINT)?;
+        // A lock of the kernel, which ends with the process even after SIGKILL.
         // Tried first, only to say why it takes long.
         match lock.try_lock() {
             Ok(()) => {}

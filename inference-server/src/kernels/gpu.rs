@@ -77,6 +77,7 @@ impl From<Address> for Argument {
 
 impl From<usize> for Argument {
     fn from(count: usize) -> Self {
+        // Kernels count in 32 bits; a count that may exceed them is passed by `wide`.
         Self(u64::from(count as u32))
     }
 }

@@ -31,6 +31,7 @@ use sentence_transformers::MODULES;
 /// # Errors
 /// If there are several GGUF files, and as [`EncoderConfig::read`] and [`DecoderConfig::read`].
 pub(crate) fn task(dir: &Path) -> Result<Task> {
+    // First, because a GGUF file contains its configuration and needs no `config.json`.
     if let Some(file) = gguf_file(dir)? {
         let gguf = Gguf::open(&dir.join(&file)).with_context(|| file.clone())?;
         return DecoderConfig::from_gguf(&gguf).context(file).map(|_| Task::Generation);
@@ -53,6 +54,7 @@ pub(crate) fn gguf_file(dir: &Path) -> Result<Option<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
+        // Hidden files are bookkeeping of other programs, such as `._NAME` of macOS.
         if name.ends_with(".gguf") && !name.starts_with('.') {
             names.push(name);
         }

@@ -90,6 +90,7 @@ fn load_on_gpu(
 
 impl Model for Encoder {
     fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
+        // Backbones are promised at least one row.
         if rows.is_empty() {
             return Ok(Vec::new());
         }

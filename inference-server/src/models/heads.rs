@@ -110,6 +110,7 @@ impl Head {
 fn to_vecs<'a>(tensors: impl Iterator<Item = Option<&'a Tensor>>) -> Result<Vec<Vec<f32>>> {
     let tensors: Vec<Option<&Tensor>> = tensors.collect();
     let present: Vec<&Tensor> = tensors.iter().copied().flatten().collect();
+    // `cat` refuses an empty list.
     if present.is_empty() {
         return Ok(vec![Vec::new(); tensors.len()]);
     }
@@ -162,6 +163,7 @@ impl EmbeddingHead {
         let sparse = weights
             .side_file(dir, "sparse_linear.pt", |file| linear(file, "", (config.hidden_size, 1), true))?;
         let multi_vector = weights.side_file(dir, "colbert_linear.pt", |file| {
+            // No configuration states the width, so the tensor itself does.
             let outputs = file.shape("weight").and_then(|shape| shape.first().copied()).unwrap_or_default();
             linear(file, "", (config.hidden_size, outputs), true)
         })?;
@@ -210,6 +212,7 @@ fn pool(pooling: Pooling, tokens: &Tensor) -> Result<Tensor> {
         Pooling::Max => tokens.max(0),
         Pooling::MeanSqrtLen => tokens.sum(0)? / (count as f64).sqrt(),
         Pooling::WeightedMean => {
+            // Weights count from 1, as in sentence-transformers: the first token must not vanish.
             let weights: Vec<f32> = (1..=count).map(|position| position as f32).collect();
             let total: f32 = weights.iter().sum();
             let weights = Tensor::from_vec(weights, (count, 1), tokens.device())?;
@@ -290,6 +293,7 @@ impl Transform {
         let weight = weights.head("head.norm.weight", &[hidden])?;
         let bias = match weights.has("head.norm.bias") {
             true => weights.head("head.norm.bias", &[hidden])?,
+            // Zeros rather than none: candle has a fused kernel only for norms with a bias.
             false => weight.zeros_like()?,
         };
         let norm = LayerNorm::new(weight, bias, config.norm_eps);

@@ -121,6 +121,7 @@ impl Weights {
         weights.prefix = weights.find_prefix(probe)?;
         let elements =
             weights.shards.iter().map(|(_, shard)| shard.elements()).fold(0, usize::saturating_add);
+        // In f32, to which every tensor is converted while it is read.
         progress.expect(elements.saturating_mul(size_of::<f32>()) as u64)?;
         Ok(weights)
     }
@@ -311,6 +312,7 @@ impl Weights {
 
 /// Name of the checkpoint in a model's directory: its index, or its only file.
 pub(crate) fn checkpoint(dir: &Path) -> Option<&'static str> {
+    // The index first: it names all files, and one of them may be called like a single checkpoint.
     let names = FORMATS.into_iter().flat_map(|(single, index)| [index, single]);
     names.into_iter().find(|name| dir.join(name).exists())
 }

@@ -121,6 +121,7 @@ fn without_tokens_beyond(file: &[u8], vocab_size: usize) -> Result<Vec<u8>> {
             has_embedding
         });
     }
+    // A vocabulary may list added tokens as well, and would bring them back.
     if let Some(vocabulary) = json["model"]["vocab"].as_object_mut() {
         for token in &dropped {
             vocabulary.remove(token);
@@ -177,6 +178,8 @@ impl TextTokenizer {
     /// If the file is malformed, or asks for a token that the vocabulary lacks.
     pub fn with_end_token(self, dir: &Path) -> Result<Self> {
         match end_token::added(&self.inner, dir)? {
+            // By `new`, since the number of special tokens has changed; it also resets
+            // `pair_types`.
             Some(inner) => Self::new(inner, self.max_tokens, self.lowercase),
             None => Ok(self),
         }
@@ -240,6 +243,7 @@ impl TextTokenizer {
         second: &str,
         truncation: Truncation,
     ) -> Result<Encoded, Error> {
+        // Cloned, because truncation changes it and the next document needs it whole.
         check_not_empty(field, second)?;
         let (mut first, mut second) =
             (first.clone(), self.encode_content(&self.lowercase_if_needed(second.to_owned()))?);
@@ -316,6 +320,7 @@ impl TextTokenizer {
     /// # Errors
     /// [`Error::InvalidValue`] for the first id outside of the vocabulary, naming `field`.
     pub fn decode(&self, field: &str, ids: &[u32], keep_special: bool) -> Result<String, Error> {
+        // The library would leave unknown ids out without a word.
         if let Some(index) = ids.iter().position(|id| self.inner.id_to_token(*id).is_none()) {
             return Err(Error::InvalidValue {
                 field: format!("{field}[{index}]"),
@@ -355,6 +360,7 @@ impl TextTokenizer {
         // pipeline, which token classifiers are evaluated with, knows nothing of it.
         let mut content =
             self.inner.encode_char_offsets(text, false).map_err(|error| backend_error(&error))?;
+        // Before the text is cut into windows, which leaves only the first window in `content`.
         let spans = self.spans(text, &content);
         if spans.is_empty() {
             return Ok(Windowed { spans, windows: Vec::new() });

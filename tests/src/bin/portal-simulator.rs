@@ -127,6 +127,7 @@ async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Generate { content, out, truth, origin } => {
             let generated = simulator::generate(&content.config()?)?;
+            // Paths begin with a slash of their own.
             let origin = origin.trim_end_matches('/');
             write(&out, |file| simulator::write_importable(&generated, origin, file))?;
             write_truth(truth.as_deref(), &generated)?;
@@ -140,10 +141,12 @@ async fn main() -> Result<()> {
             let (mut terminate, mut interrupt) =
                 (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             let simulator = Simulator::start(config).await?;
+            // Before the announcement: a process that reads it may look for the truth at once.
             write_truth(truth.as_deref(), &simulator.ground_truth())?;
             if let Some(path) = &announce_file {
                 announce(path, simulator.address())?;
             }
+            // To stderr, because stdout gets the figures at the end.
             eprintln!("serving generated portals on {}", simulator.origin());
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             let stats = simulator.stop().await?;

@@ -94,6 +94,7 @@ fn search(request: &Request<'_>) -> Answer {
         // Any fixed order will do that is not the one by date.
         found.sort_by_key(|ad| ad.id.bytes().rev().collect::<Vec<_>>());
     }
+    // Pages of the interface count from 0, those of `page_of` from 1.
     let (ads, _) = page::page_of(&found, page + 1, size);
     // A portal that never ends also promises more than there is.
     let total = if request.loops { found.len().max(1) * 1_000 } else { found.len() };
@@ -140,6 +141,7 @@ impl Query {
                 "area" => ad.area == value,
                 "provincia" => province(ad) == *value,
                 "modalidad_trabajo" => ad.mode.is_some_and(|mode| slug(mode) == *value),
+                // Only the date is left: `filter` refuses all other names.
                 _ => is_newer(ad, value, today),
             })
     }
@@ -187,6 +189,7 @@ fn facets(found: &[&Ad]) -> Value {
 
 /// The values of a facet, each with its id, its name and how many advertisements have it.
 fn facet(found: &[&Ad], name: &str, value: impl Fn(&Ad) -> (String, String)) -> Value {
+    // Sorted, so that equal searches give equal facets.
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
     for ad in found {
         *counts.entry(value(ad)).or_default() += 1;

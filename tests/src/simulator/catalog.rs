@@ -51,6 +51,7 @@ impl Catalog {
         for wave in 2..=config.waves {
             builder.age(wave);
             for site in Site::ALL {
+                // Rounded up, so that even a small site gets a new advertisement.
                 let count = (config.ads_of(site) as f64 * config.shares.added).ceil() as usize;
                 for index in 0..count {
                     builder.add(site, wave as usize * WAVE_STRIDE + index, wave);
@@ -58,6 +59,7 @@ impl Catalog {
             }
         }
         // All versions of an id, because an edit keeps it.
+        // By the index, because the advertisements themselves move into the catalogue below.
         let mut by_id: HashMap<(Site, String), Vec<usize>> = HashMap::new();
         for (index, ad) in builder.ads.iter().enumerate() {
             by_id.entry((ad.site, ad.id.clone())).or_default().push(index);
@@ -233,6 +235,7 @@ impl Builder<'_> {
                 Portal::Elempleo => format!("18{:08}", rng.below(100_000_000)),
                 Portal::Bumeran => format!("111{:07}", rng.below(10_000_000)),
             };
+            // By site, because portals number their advertisements independently of each other.
             if self.ids.insert(format!("{site}{id}")) {
                 return id;
             }

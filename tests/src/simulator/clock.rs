@@ -25,6 +25,7 @@ pub(crate) fn moment_before(
     let hour = now.with_timezone(&country.offset()).hour() as usize;
     // Not more than have passed since midnight there: the day of publication must stay today.
     let hours = if hour == 0 { 0 } else { rng.between(1, hour) };
+    // Days of 24 hours: offsets are fixed, so no change of clocks lies in between.
     now - chrono::Duration::hours((days * 24) as i64 + if days == 0 { hours as i64 } else { 0 })
 }
 
@@ -34,6 +35,7 @@ pub(crate) fn moment_before(
 pub(crate) fn age(posted: DateTime<Utc>, now: DateTime<Utc>, country: Country, blank: &str) -> String {
     let days = (local_day(now, country) - local_day(posted, country)).num_days();
     match days {
+        // The clock can be set back, so a date of publication may lie in the future.
         ..=0 => match (now - posted).num_hours() {
             ..=0 => "Hoy".to_owned(),
             1 => format!("Hace{blank}1{blank}hora"),

@@ -77,6 +77,7 @@ pub(crate) fn content(config: &Config, site: Site, rng: &mut Rng) -> Content {
     let listed = if site.portal == Portal::Computrabajo && rng.chance(0.8) { rng.between(2, 3) } else { 0 };
     let (in_list, in_body) = skills.split_at(listed.min(skills.len()));
     let layout = layout(site.portal, rng);
+    // Drawn even for a layout without bullets, so that the draws after it stay the same.
     let bullet = BULLETS[rng.below(BULLETS.len())];
     let mut writer = Writer { country: site.country, english, layout, bullet, lines: vec![] };
     let place =
@@ -254,6 +255,7 @@ impl Writer {
         let years = match (rng.between(1, 5), self.english) {
             (1, false) => "un año".to_owned(),
             (1, true) => "one year".to_owned(),
+            // With a no-break space, which a reader has to treat as a blank.
             (years, false) => format!("{years}\u{a0}años"),
             (years, true) => format!("{years}\u{a0}years"),
         };
@@ -315,6 +317,7 @@ impl Writer {
     fn finish(mut self) -> Vec<Line> {
         if self.layout == Layout::RunTogether {
             let count = self.lines.len();
+            // Nothing follows the last line.
             for line in &mut self.lines[..count - 1] {
                 // `Excel` and `Manejo` would otherwise become one word, of which no reader finds
                 // either.

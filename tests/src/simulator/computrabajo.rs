@@ -17,6 +17,7 @@ pub(crate) fn answer(request: &Request<'_>) -> Answer {
     if let Some(detail) = path.strip_prefix("/ofertas-de-trabajo/oferta-de-trabajo-de-") {
         return detail_page(request, detail);
     }
+    // Answered like any page: only the log tells who ignores robots.txt.
     if ["/Ajax/", "/_services/"].iter().any(|private| path.starts_with(private)) {
         return Answer::text(200, "ok".to_owned());
     }
@@ -118,6 +119,7 @@ fn employer(request: &Request<'_>, ad: &Ad) -> String {
         let shown = escape(ad.employer.name().unwrap_or("Confidencial"), Entities::Hexadecimal);
         return format!("            {shown}\n");
     };
+    // From the name, so that a company has the same rating on every page.
     let sum = name.bytes().map(u32::from).sum::<u32>();
     let rating = if sum.is_multiple_of(2) {
         format!(

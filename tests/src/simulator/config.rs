@@ -177,6 +177,7 @@ impl Config {
         let total = total.min(written::count());
         let mut ads = Vec::new();
         for site in Site::ALL {
+            // Rounded down, because no site has more texts than its share of the set.
             ads.push((site, written::of_site(site, seed).len() * total / written::count()));
         }
         Self { seed, texts: Texts::Written, ads, ..Self::default() }

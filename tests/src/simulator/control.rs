@@ -36,6 +36,7 @@ fn json(value: &impl serde::Serialize) -> Answer {
 }
 
 fn lines(shared: &Shared) -> Answer {
+    // The lock is released at once: the truth of a large catalogue takes a while to write.
     let wave = shared.live().wave;
     let mut text = Vec::new();
     match truth::write_truth(&truth::of_wave(&shared.catalog, wave), &mut text) {

@@ -218,6 +218,8 @@ impl Faults {
     /// Returns true if robots.txt of a portal (none: of the whole origin) is unavailable.
     pub(crate) fn robots_unavailable(&self, portal: Option<Portal>) -> bool {
         self.0.iter().any(|(fault, _)| {
+            // robots.txt of the origin covers all portals, so a fault of any of them makes it
+            // unavailable.
             fault.kind == FaultKind::RobotsUnavailable
                 && (fault.portal.is_none() || portal.is_none() || fault.portal == portal)
         })

@@ -151,6 +151,8 @@ impl Log {
         }
         *self.stats.by_status.entry(status).or_default() += 1;
         if let Some(seconds) = retry_after {
+            // From the arrival, in favour of the reader, which cannot begin to wait before the
+            // answer.
             let until = at + Duration::from_secs(u64::from(seconds));
             self.not_before.insert((arrival.client.clone(), arrival.path.clone()), until);
         }

@@ -71,6 +71,7 @@ fn matches(ad: &Ad, words: &[&str]) -> bool {
 
 /// A page of a listing and whether another follows.
 pub(crate) fn page_of<'a, 'b>(ads: &'b [&'a Ad], number: usize, size: usize) -> (&'b [&'a Ad], bool) {
+    // Readers may ask for any page number.
     let start = (number - 1).saturating_mul(size).min(ads.len());
     let end = (start + size).min(ads.len());
     (&ads[start..end], end < ads.len())
@@ -130,6 +131,7 @@ pub(crate) fn challenge() -> Answer {
          <script src=\"/cdn-cgi/challenge-platform/h/b/orchestrate/chl_page/v1\"></script></body></html>"
             .to_owned(),
     );
+    // By this header, as Cloudflare sends it, a reader can tell a challenge from any other 403.
     answer.headers.push(("cf-mitigated", "challenge".to_owned()));
     answer.headers.push(("server", "cloudflare".to_owned()));
     answer

@@ -61,6 +61,7 @@ async fn handle(
     }
     let site = Site::of_path(asked.path);
     let open = shared.live().log.arrive(Arrival {
+        // By address and agent, because the readers of a test share an address.
         client: format!("{} {}", peer.ip(), asked.header("user-agent").unwrap_or("-")),
         method: asked.method.to_owned(),
         path: asked.whole_path(),
@@ -112,6 +113,7 @@ fn strike(shared: &Shared, site: Option<(Site, &str)>) -> Effects {
 }
 
 fn answer(shared: &Shared, asked: &Asked<'_>, site: Option<(Site, &str)>, effects: &Effects) -> Answer {
+    // Links lead back to the name under which the reader has asked.
     let origin = format!("http://{}", asked.header("host").unwrap_or("localhost"));
     if asked.path == "/robots.txt" || is_robots(site) {
         return robots_page(shared, site.map(|(site, _)| site), &origin);

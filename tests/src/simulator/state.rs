@@ -32,6 +32,7 @@ impl Shared {
     }
 
     pub(super) fn live(&self) -> MutexGuard<'_, Live> {
+        // A panic in one request must not make all later ones fail.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

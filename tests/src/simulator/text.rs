@@ -22,6 +22,7 @@ pub(crate) fn escape(text: &str, entities: Entities) -> String {
             '<' => page.push_str("&lt;"),
             '>' => page.push_str("&gt;"),
             '"' => page.push_str("&quot;"),
+            // By name in every mode, so that readers have to decode named entities, too.
             '\u{a0}' => page.push_str("&nbsp;"),
             char if char.is_ascii() || entities == Entities::Plain => page.push(char),
             char if entities == Entities::Decimal => page.push_str(&format!("&#{};", u32::from(char))),

@@ -87,8 +87,6 @@ pub(super) async fn score(truth: &Path, pipeline: Connection) -> anyhow::Result<
     for line in text.lines() {
         let ad: Served = serde_json::from_str(line).context("the simulator's truth is not readable")?;
         if let Some(marks) = ad.marks.as_ref().filter(|marks| marks.test) {
-            // A text that several portals print would otherwise count several times, with all its
-            // errors.
             ads.entry(marks.id.clone()).or_insert(ad);
         }
     }

@@ -41,6 +41,7 @@ impl Portals {
         // The demo may end at any error; the simulator must not outlive it.
         command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let mut process = command.spawn().with_context(|| format!("cannot run {}", simulator.display()))?;
+        // Together the 10 s of the message below.
         for _ in 0..200 {
             // It appears whole, by a rename, but not at once.
             let read = std::fs::read_to_string(&announcement).ok();

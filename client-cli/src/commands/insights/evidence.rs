@@ -57,6 +57,7 @@ pub(super) async fn run(
             break;
         }
     }
+    // An empty result is printed, too: with `--json` a document is expected in any case.
     context.output.print(&Document::new(text(&found), as_json(&found)))?;
     if found.ads.is_empty() {
         progress(format_args!("no posting seen there has the skill {}", found.skill));

@@ -25,6 +25,7 @@ pub(super) async fn run(context: &Context, options: ImportOptions) -> anyhow::Re
         prepared.files.iter().filter(|file| file.remarkable).for_each(|file| progress(describe(file, false)));
     }
     let ads = std::mem::take(&mut prepared.ads);
+    // Connecting may start a stack, which needs something to send.
     let answered =
         if ads.is_empty() { ImportPostingsResponse::default() } else { send(context, ads).await? };
     let totals = merge_totals(answered, &prepared);

@@ -114,7 +114,6 @@ impl Distribution {
         // The wheel comes before what is installed: the tests run with its version and pgvector.
         match Self::from_wheel(search) {
             Ok(found) => Ok(found),
-            // The error of the wheel, which is the usual source and comes with a hint.
             Err(error) if search.system => Self::on_system(search.major).ok_or(error),
             Err(error) => Err(error),
         }

@@ -21,6 +21,7 @@ pub(crate) enum Answer {
 /// Sends a start-up message for `user` and reads the first response, then disconnects, as
 /// `pg_isready` does.
 pub(crate) async fn probe(address: std::net::SocketAddr, user: &str, limit: Duration) -> Answer {
+    // Every failure is silence: callers only tell it from a refusal.
     tokio::time::timeout(limit, ask(address, user)).await.ok().and_then(Result::ok).unwrap_or(Answer::Silent)
 }
 

@@ -58,6 +58,7 @@ impl Psql {
         command.args(["--single-transaction", "--file", "-"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
+        // Taken out of the child, so that it is closed after the write: psql reads until the end.
         if let Some(mut stdin) = child.stdin.take() {
             // A psql that exits before reading explains itself on stderr.
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, sql.as_bytes()).await;
@@ -75,6 +76,7 @@ impl Psql {
             // Below the limit of `finish`, so that psql itself says what did not answer.
             .env("PGCONNECT_TIMEOUT", "5")
             .kill_on_drop(true);
+        // The environment of a process can be read by its own user only.
         if let Some(password) = url.password() {
             command.env("PGPASSWORD", password);
         }
@@ -93,6 +95,7 @@ impl Psql {
             .with_context(|| format!("no response from {url} within 10 s"))?
             .with_context(|| format!("cannot run {}", self.program.display()))?;
         if !output.status.success() {
+            // The first line is the error itself; psql adds hints and positions.
             let said = String::from_utf8_lossy(&output.stderr);
             anyhow::bail!("{url}: {}", said.lines().next().unwrap_or("psql failed").trim());
         }

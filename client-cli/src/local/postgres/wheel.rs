@@ -82,6 +82,7 @@ pub(crate) fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // A wheel without machine code is for any architecture.
             name.starts_with(&prefix) && (name.contains(ARCH) || name.ends_with("-any.whl"))
         })
         .collect();
@@ -121,6 +122,7 @@ pub(crate) fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
 /// # Errors
 /// If `python3` or its `pip` is missing or fails; includes its message.
 pub(super) fn fetch(pin: &Pin, dir: &Path) -> anyhow::Result<()> {
+    // In a file, because pip accepts hashes only there and not among its arguments.
     let mut list = tempfile::NamedTempFile::new().context("cannot write a temporary file")?;
     io::Write::write_all(&mut list, pin.requirement().as_bytes()).context("cannot write a temporary file")?;
     let platform = format!("manylinux_2_28_{}", ARCH);

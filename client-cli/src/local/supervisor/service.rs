@@ -227,6 +227,7 @@ impl Service {
         let mut command = self.command("migrate")?;
         command.arg("migrate").env("DATABASE_URL", owner.expose());
         let log = self.data.log("migrate");
+        // Before the start, so that an earlier failure in the log is not taken for the cause.
         let before = logs::size(&log);
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
         let mut guard = ChildGuard { running: Running::new(child), log_before: before };
@@ -272,6 +273,7 @@ impl Service {
 
     fn announcement(&self, pid: i32) -> Option<Announcement> {
         let text = fs::read(self.data.announce(self.name)).ok()?;
+        // By pid: the file may be that of a predecessor.
         serde_json::from_slice(&text).ok().filter(|announcement: &Announcement| announcement.pid == pid)
     }
 }

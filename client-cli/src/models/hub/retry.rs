@@ -65,6 +65,8 @@ impl Retries {
         let asked = match &error {
             HubError::Busy { after, .. } => *after,
             HubError::Network { .. } => None,
+            // Names, credentials and violations of the interface will be the same at the next
+            // attempt.
             _ => return Err(error),
         };
         // The hub knows best when it has time again.

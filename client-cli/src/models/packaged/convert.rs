@@ -267,6 +267,7 @@ fn write_weights(container: &Container<'_>, path: &Path) -> anyhow::Result<()> {
         write_f16(tensor.stored, bytes, |value| written.extend_from_slice(value));
         file.write_all(&written).with_context(cannot)?;
     }
+    // `into_inner` writes the rest and reports the error, which a drop would hide.
     file.into_inner()
         .map_err(std::io::IntoInnerError::into_error)
         .and_then(|file| file.sync_all())

@@ -41,6 +41,7 @@ impl<T: DeviceRepr + ValidAsZeroBits + Copy> Staging<T> {
     fn staged(&mut self, length: usize) -> Result<&mut [T], CudaError> {
         wait(&mut self.copied)?;
         if self.memory.as_ref().is_none_or(|held| held.len() < length) {
+            // Freed first, so that two buffers are never page-locked at a time.
             self.memory = None;
             // Powers of two, so that growth is rare.
             let least = length.next_power_of_two().max(Self::LEAST / size_of::<T>());

@@ -68,6 +68,7 @@ impl Tiles {
         fill(&mut slots);
         let (short, long) = (slots.len() / (2 * SLOTS), tiles.len() / 4);
         let mut words = Vec::new();
+        // In the order of `parts`, which computes the offsets again.
         for part in [ids, places, starts, slots, tiles] {
             words.extend(part);
             words.resize(words.len().next_multiple_of(4), 0);
@@ -120,6 +121,7 @@ impl Tiles {
 /// Gives a short text consecutive slots of one tile.
 fn share(slots: &mut Vec<u32>, start: usize, length: usize) {
     let wanted = length.div_ceil(SLOT);
+    // A text must not span two tiles: the block of one does not see the keys of the other.
     if slots.len() / 2 % SLOTS + wanted > SLOTS {
         fill(slots);
     }

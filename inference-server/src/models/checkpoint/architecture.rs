@@ -112,6 +112,7 @@ const DISTILBERT_NAMES: [(&str, &str); 9] = [
     ("attention.self.query", "attention.q_lin"),
     ("attention.self.key", "attention.k_lin"),
     ("attention.self.value", "attention.v_lin"),
+    // Before `output.dense`, which is a part of this name.
     ("attention.output.dense", "attention.out_lin"),
     ("attention.output.LayerNorm", "sa_layer_norm"),
     ("intermediate.dense", "ffn.lin1"),
@@ -136,6 +137,7 @@ impl Architecture {
         let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
         let class = config.get("architectures").and_then(|all| all.get(0)).and_then(Value::as_str);
         let class = class.unwrap_or_default();
+        // First, because the `model_type` of JinaBERT is `bert`.
         if class.starts_with("JinaBert") || text("position_embedding_type") == "alibi" {
             return Ok(Self::JinaBert);
         }

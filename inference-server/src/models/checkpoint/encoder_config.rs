@@ -189,6 +189,7 @@ impl EncoderConfig {
             return Ok(Task::TokenClassification);
         }
         if class.ends_with("ForSequenceClassification") {
+            // Several classes give no single score by which documents could be ranked.
             let labels = self.id2label.len();
             ensure!(labels == 1, "invalid id2label with {labels} labels: expected one for {class}");
             return Ok(Task::Ranking);
@@ -244,6 +245,7 @@ impl EncoderConfig {
     pub(crate) fn labels(&self) -> Result<Vec<String>> {
         (0..self.id2label.len())
             .map(|id| {
+                // By number: in the order of the keys, which are texts, 10 would come before 2.
                 let label = self.id2label.get(&id.to_string());
                 label.cloned().with_context(|| format!("config.json: invalid id2label: no label {id}"))
             })

@@ -155,6 +155,7 @@ fn deberta(common: &Sizes, file: &Value) -> Result<LibraryNetwork> {
     let config = debertav2::Config {
         relative_attention: flag(file, "relative_attention")?,
         max_relative_positions: distance(file, "max_relative_positions")?,
+        // True by default, as in transformers.
         position_biased_input: key(file, "position_biased_input").is_none_or(|value| *value != json!(false)),
         pos_att_type: attention_terms(file)?,
         position_buckets: Some(distance(file, "position_buckets")?),

@@ -163,6 +163,7 @@ impl SentenceTransformersConfig {
     /// If a file is malformed or asks for what this server does not compute.
     pub(crate) fn read(dir: &Path, name: &str, hidden_size: usize) -> Result<Self> {
         let listed: Option<Vec<ModuleEntry>> = read_optional(dir, MODULES)?;
+        // The folder is mostly `1_Pooling`, but `modules.json` decides.
         let pooling = listed.iter().flatten().find(|module| short_kind(&module.kind) == "Pooling");
         let pooling_dir = pooling.map(folder).transpose()?;
         let pooling_dir = pooling_dir.unwrap_or_else(|| "1_Pooling".to_owned());
@@ -206,6 +207,7 @@ fn modules_of(dir: &Path, listed: &[ModuleEntry]) -> Result<Vec<Module>> {
     let mut modules = Vec::new();
     for (index, module) in listed.iter().enumerate() {
         match (index, short_kind(&module.kind)) {
+            // Dropout does nothing outside of training.
             (0, "Transformer") | (1, "Pooling") | (2.., "Dropout") => {}
             (2.., "Normalize") => modules.push(Module::Normalize),
             (2.., "LayerNorm") => modules.push(Module::LayerNorm { folder: folder(module)? }),
@@ -242,8 +244,10 @@ fn dense(dir: &Path, module: &ModuleEntry) -> Result<Module> {
         "{file}: invalid module_input_name `{input}`: expected sentence_embedding"
     );
     let activation = match &config.activation_function {
+        // Tanh, as sentence-transformers has it for a Dense without an activation.
         None => DenseActivation::default(),
         Some(name) => {
+            // By serde, so that the names are only in the attributes of the enumeration.
             let short = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(short_kind(name));
             DenseActivation::deserialize(short)
                 .with_context(|| format!("{file}: invalid activation_function `{name}`"))?
@@ -311,6 +315,7 @@ fn prompts_of(dir: &Path, name: &str) -> Result<(BTreeMap<String, String>, Optio
         config.prompts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
     let base = name.rsplit('/').next().unwrap_or(name);
     // By name: nothing in the files of an e5 model tells it apart.
+    // The instruct models take a description of the task instead of these words.
     let is_e5 = base.split('-').any(|part| part == "e5") && !base.contains("instruct");
     if is_e5 {
         for prompt in ["query", "passage"] {

@@ -61,6 +61,7 @@ impl CandleEncoder {
             let shape = [config.type_vocab_size, hidden];
             let types = weights.encoder("embeddings.token_type_embeddings.weight", &shape)?;
             let mut kinds = Vec::new();
+            // Token ids carry one bit for the type, so a third type is never looked up.
             for kind in 0..config.type_vocab_size.min(2) {
                 kinds.push(positions.broadcast_add(&types.narrow(0, kind, 1)?)?);
             }
@@ -85,6 +86,7 @@ impl CandleEncoder {
     /// Hidden states of rows that are sorted by length.
     fn sorted(&self, rows: &[&[u32]]) -> Result<Tensor> {
         let runs = equal_lengths(rows.iter().map(|row| row.len()));
+        // The highest bit marks the type and is not part of the id.
         let ids: Vec<u32> = rows.iter().flat_map(|row| row.iter().map(|id| id & !SECOND_TEXT)).collect();
         let count = ids.len();
         // Ids of models with one token type never have the bit, so they take the first copy.
@@ -190,6 +192,7 @@ pub(crate) fn attention(
 ) -> Result<Tensor> {
     let window = if let Positions::Window(window) = positions { Some(window) } else { None };
     let (rows, heads, length, size) = query.dims4()?;
+    // Queries are scaled and not scores, of which a long text has far more.
     let query = (query * (1.0 / (size as f64).sqrt()))?;
     let piece = (MAX_SCORES / (rows * heads * length)).clamp(1, length);
     let mut parts = Vec::new();
@@ -212,6 +215,7 @@ pub(crate) fn attention(
         let values = value.narrow(2, first, end - first)?.contiguous()?;
         parts.push(softmax_last_dim(&scores)?.matmul(&values)?);
     }
+    // A single piece needs no copy.
     if parts.len() == 1 { Ok(parts.remove(0)) } else { Tensor::cat(&parts, 2) }
 }
 

@@ -72,6 +72,7 @@ impl CpuEncoder {
         if config.type_vocab_size > 0 {
             let shape = [config.type_vocab_size, hidden];
             let types = weights.encoder_values("embeddings.token_type_embeddings.weight", &shape)?;
+            // Token ids carry one bit for the type, so a third type is never looked up.
             let types = types.chunks_exact(hidden).take(2);
             positions = types.flat_map(|kind| add_token_type(&positions, kind)).collect();
         }
@@ -106,6 +107,7 @@ impl CpuEncoder {
         places: &[Placed],
         buffers: &mut Buffers,
     ) -> Result<(), ComputeError> {
+        // Borrowed from the tensor's storage, because `to_vec` would copy the table at every pass.
         let (storage, _) = self.token_embeddings.storage_and_layout();
         let Storage::Cpu(CpuStorage::F32(words)) = &*storage else {
             return Err(ComputeError::Failed("the token embeddings are not f32 on the CPU".to_owned()));

@@ -114,6 +114,7 @@ impl<G: Gpu> GpuEncoder<G> {
         let row_bytes = rows * self.element_bytes;
         let hidden = buffers.hidden.at_least(gpu, row_bytes * width)?;
         let sum = buffers.sum.at_least(gpu, row_bytes * width)?;
+        // One buffer for both, as neither is needed while the other is in use.
         let qkv_or_inner = buffers.qkv_or_inner.at_least(gpu, row_bytes * self.inner.max(3 * width))?;
         let attention_out = buffers.attention_out.at_least(gpu, row_bytes * width)?;
         kernels.embed(gpu, batch, &self.tables, hidden)?;

@@ -129,6 +129,7 @@ impl Network {
             Self::Jina(model) => model.forward(&ids),
             Self::Gte(model) => model.clone().forward(&ids, &ids.ones_like()?),
             Self::Qwen2 { model, bidirectional } => {
+                // Given a mask, candle-transformers adds no causal one of its own.
                 let mask = bidirectional.then(|| ids.ones_like()).transpose()?;
                 model.clone().forward(&ids, 0, mask.as_ref())
             }

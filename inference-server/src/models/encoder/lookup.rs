@@ -38,6 +38,8 @@ impl EmbeddingLookup {
         let longest = self.positions - self.first_position;
         let mut places = Vec::with_capacity(rows.iter().map(|row| row.len()).sum());
         for row in rows {
+            // Texts have been truncated before; this protects the position table from any other
+            // caller.
             if row.len() > longest {
                 return Err(ComputeError::Failed(format!(
                     "a text of {} tokens exceeds the {longest} position embeddings",
@@ -46,6 +48,8 @@ impl EmbeddingLookup {
             }
             for (index, &id) in row.iter().enumerate() {
                 let token = (id & !SECOND_TEXT) as usize;
+                // On a GPU nothing else would notice: the kernel would read whatever lies behind
+                // the table.
                 if token >= self.vocabulary {
                     return Err(ComputeError::Failed(format!(
                         "token id {token} exceeds the {} token embeddings",

@@ -126,6 +126,7 @@ impl Layer {
             (index > 0).then(|| layer_norm(weights, &format!("{at}.attn_norm"), hidden, modern.norm_eps));
         Ok(Self {
             heads: config.num_attention_heads,
+            // The configuration counts both sides together.
             window: (!modern.is_global(index)).then_some(modern.local_attention / 2),
             attention_norm: attention_norm.transpose()?,
             qkv: linear(weights, &format!("{at}.attn.Wqkv"), hidden, 3 * hidden)?,

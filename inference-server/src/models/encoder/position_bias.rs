@@ -69,6 +69,7 @@ fn bucket(query: usize, key: usize) -> usize {
     }
     let scale = (MAX_DISTANCE / exact as f32).ln();
     let far = (distance as f32 / exact as f32).ln() / scale * (buckets - exact) as f32;
+    // Truncated and not rounded, as transformers converts it to an integer.
     first + (exact + far as usize).min(buckets - 1)
 }
 

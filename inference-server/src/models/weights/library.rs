@@ -35,6 +35,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn own_name<'n>(&self, name: &'n str) -> &'n str {
+        // candle-transformers asks with a prefix of its own; `Weights` adds that of the checkpoint.
         name.strip_prefix(self.names.prefix).unwrap_or(name)
     }
 

@@ -74,8 +74,10 @@ impl File {
         let dims = info.layout.dims().iter();
         let bytes = dims
             .fold(info.dtype.size_in_bytes() as u64, |bytes, length| bytes.saturating_mul(*length as u64));
+        // A tensor with a stride of 0 claims any size while the file holds a single value.
         ensure!(bytes <= self.length, "claims {bytes} bytes of a file of {}", self.length);
         let tensor = self.tensors.get(name).context("cannot be read")?.context("is not in the file")?;
+        // A view is saved with the strides of the tensor it was taken from.
         Ok(tensor.to_dtype(DType::F32)?.contiguous()?)
     }
 }

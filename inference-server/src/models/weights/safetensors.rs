@@ -45,6 +45,7 @@ impl File {
         let info = self.metadata.info(name).context("is not in the file")?;
         let dtype = check_dtype(candle_dtype(info.dtype), &format!("{:?}", info.dtype))?;
         let (start, end) = info.data_offsets;
+        // A shared reference is enough: only `Weights`, by `&mut self`, moves the position.
         let mut file = &self.file;
         file.seek(SeekFrom::Start(self.data_start + start as u64))?;
         let mut values: Vec<f32> = Vec::with_capacity((end - start) / dtype.size_in_bytes());
@@ -61,6 +62,7 @@ impl File {
 }
 
 fn extend(values: &mut Vec<f32>, bytes: &[u8], dtype: DType) -> Result<()> {
+    // f32 needs no conversion, and so no tensor in between.
     if dtype == DType::F32 {
         values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
         return Ok(());

@@ -43,6 +43,7 @@ pub(super) fn added(tokenizer: &Tokenizer, dir: &Path) -> Result<Option<Tokenize
     let (Token::Text(token) | Token::Described { content: token }) = token;
     let id = tokenizer.token_to_id(&token);
     let id = id.with_context(|| format!("{FILE}: invalid eos_token `{token}`: expected a token"))?;
+    // The tokenizer itself is asked, because several kinds of post-processors may add the token.
     let sample = tokenizer.encode("a", true).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
     if sample.get_ids().last() == Some(&id) {
         return Ok(None);
@@ -80,6 +81,7 @@ fn append(post: &mut Value, token: &str, id: u32) {
     } else if post.is_null() {
         *post = template;
     } else {
+        // Behind the others, so that the token is the last of all.
         *post = json!({"type": "Sequence", "processors": [post.take(), template]});
     }
 }

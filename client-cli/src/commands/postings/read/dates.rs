@@ -184,7 +184,6 @@ impl Survey {
             Reading::Needs(what) => {
                 self.needs.get_or_insert_with(|| (line, shown(value), what));
             }
-            // Reported with its row when the column is converted.
             Reading::Pair { .. } | Reading::Unreadable => {}
         }
     }

@@ -260,6 +260,8 @@ fn fit(text: &str, delimiter: char) -> Option<Fit> {
     widths.sort_unstable();
     let (width, count) = most_frequent(&widths)?;
     let known = records.iter().take(HEADING_WITHIN).map(|record| columns::known(&record.fields)).max()?;
+    // Of all records, also those with one field: a delimiter that splits only a few lines has to
+    // lose.
     Some(Fit { delimiter, width, known, agree: count as f64 / records.len() as f64 })
         .filter(|fit| fit.width > 1)
 }

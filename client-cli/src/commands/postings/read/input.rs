@@ -45,6 +45,7 @@ pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
         if bytes.starts_with(&[0x1f, 0x8b]) {
             bytes = archive::gunzip(&bytes)?;
         } else if bytes.starts_with(b"PK") {
+            // Two bytes are compared, because an empty archive goes on in another way.
             let mut archive = ZipArchive::new(Cursor::new(bytes.as_slice()))
                 .map_err(|error| format!("the zip or Excel file is corrupt or truncated: {error}"))?;
             if is_workbook(&archive) {

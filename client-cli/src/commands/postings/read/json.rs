@@ -267,8 +267,6 @@ impl Reader {
             self.notes.push(format!("{} JSON-LD objects other than JobPosting are ignored", self.others));
         }
         let mut columns: Vec<String> = Vec::new();
-        // Looked up by name: searching the list for every cell would be slow with hundreds of
-        // columns.
         let mut places: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
         let mut rows = Vec::with_capacity(self.rows.len());
         for (place, object) in self.rows {

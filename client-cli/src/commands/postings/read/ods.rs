@@ -14,6 +14,7 @@ const MOST: usize = 1_048_576;
 /// Number of cells of the largest sheet, up to its last filled row and column; 0 for other formats.
 pub(super) fn cells(bytes: &[u8]) -> usize {
     const CONTENT: &str = "content.xml";
+    // Other formats have no repeat counts, or are not even zip archives.
     let Ok(mut file) = ZipArchive::new(Cursor::new(bytes)) else { return 0 };
     let Some(place) = archive::names(&file).iter().position(|name| name == CONTENT) else { return 0 };
     // A damaged archive counts as small here; the reader reports it.

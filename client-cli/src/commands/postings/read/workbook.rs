@@ -154,7 +154,6 @@ fn gather<'c>(
     name: &str,
     mut next: impl FnMut() -> Result<Option<Cell<DataRef<'c>>>, String>,
 ) -> Result<Rows, String> {
-    // Sorted, since nothing forces a file to list its rows in order.
     let mut filled: BTreeMap<u32, Vec<(u32, Data)>> = BTreeMap::new();
     let mut start = u32::MAX;
     while let Some(cell) = next()? {

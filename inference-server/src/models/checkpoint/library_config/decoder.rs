@@ -60,6 +60,7 @@ pub(super) fn qwen2(common: &Sizes, file: &Value, positions: usize) -> Result<Li
         // candle-transformers lets a token see one more before it than transformers.
         sliding_window: window - 1,
         max_window_layers: 0,
+        // Ties embeddings to the head of a language model, which is not part of this network.
         tie_word_embeddings: false,
         rope_theta: rope_theta(file, "rope_theta", 10_000.0)?,
         rms_norm_eps: common.layer_norm_eps,

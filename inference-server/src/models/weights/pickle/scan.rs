@@ -59,9 +59,11 @@ impl Scan {
         match code {
             b'.' => return Ok(false),
             0x80 => {
+                // The version of the protocol does not matter, since every instruction is checked.
                 bytes::<1>(r)?;
             }
             b'c' => {
+                // A module and a function, a line each.
                 let length = line(r)? + line(r)?;
                 self.push_text(length)?;
             }
