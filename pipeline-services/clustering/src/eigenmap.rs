@@ -23,7 +23,7 @@ use crate::{ClusteringError, Matrix};
 /// Width of the iterated block of eigenvectors. At least a quarter of it is left to make the others
 /// converge. Not tuned.
 const WIDTH: usize = 80;
-/// The most coordinates: three quarters of [`WIDTH`].
+/// The most coordinates: three quarters of `WIDTH`.
 pub const MAX_COMPONENTS: usize = 60;
 /// Width of the block for up to this many coordinates: the dense part of the work grows with the
 /// width's third power. Not tuned; the same share as above is left.

@@ -177,7 +177,8 @@ fn separator_line(text: &str) -> (Option<char>, &str) {
         return (None, text);
     };
     let mut chars = after.chars();
-    let Some(separator) = chars.next() else { return (None, text) };
+    // The reader takes a byte; the line of another character is data, as under `--delimiter`.
+    let Some(separator) = chars.next().filter(char::is_ascii) else { return (None, text) };
     let rest = chars.as_str().trim_start_matches('"');
     match rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix(['\n', '\r'])) {
         Some(rest) => (Some(separator), rest),
@@ -358,6 +359,7 @@ mod tests {
         check("a;b,c\n1;2,3\n4;5,6\n", Err("both `,` and `;` fit"));
         check("x\n", Err("pass --delimiter or --format"));
         check("sep=|\na;b|c\n", Ok('|'));
+        check("sep=é\ntítulo;url\na;b\n", Ok(';'));
         check("\"title, or name\";url\n\"a, b\";c\n", Ok(';'));
         check("Reporte de vacantes;;\nTítulo;Empresa;Enlace\na;b;c\n", Ok(';'));
     }
