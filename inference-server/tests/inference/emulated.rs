@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +15,7 @@ use observatory_inference::testing::kernels::{
     Address, Argument, Download, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory,
     Source,
 };
+use sha2::{Digest, Sha256};
 
 /// Runs a kernel: addresses of its arguments, grid, threads of a block, bytes of shared memory.
 type Run = unsafe extern "C" fn(*mut *mut c_void, *const c_uint, c_uint, c_uint);
@@ -129,7 +130,25 @@ impl Emulated {
     }
 }
 
-fn build(dir: &Path, text: &str, defines: &[String]) -> std::path::PathBuf {
+/// The compiled library of a source. It is kept for the other tests, which have a process each, and
+/// compiling takes most of their time.
+fn library(text: &str, options: &[String]) -> PathBuf {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulated");
+    std::fs::create_dir_all(&kept).unwrap();
+    // The processor counts: with `-march=native` another one may lack the instructions.
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let features = processor.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let digest = Sha256::digest(format!("{features}{options:?}{text}"));
+    let library = kept.join(hex::encode(digest)).with_extension("so");
+    if !library.exists() {
+        let dir = tempfile::tempdir_in(&kept).unwrap();
+        // Renamed, so that another process never loads a half.
+        std::fs::rename(build(dir.path(), text, options), &library).unwrap();
+    }
+    library
+}
+
+fn build(dir: &Path, text: &str, defines: &[String]) -> PathBuf {
     let (source, library) = (dir.join("kernels.cpp"), dir.join("kernels.so"));
     std::fs::write(&source, text).unwrap();
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
@@ -195,9 +214,7 @@ impl Gpu for Emulated {
         options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
         let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = compiled.entry(format!("{options:?}{text}")).or_insert_with(|| {
-            let dir = tempfile::tempdir().unwrap();
-            let library = build(dir.path(), &text, &options);
-            load(&library, entries.iter().map(|entry| format!("run_{}", entry.name)))
+            load(&library(&text, &options), entries.iter().map(|entry| format!("run_{}", entry.name)))
         });
         let first = self.runs.len();
         self.runs.extend_from_slice(runs);

@@ -46,7 +46,9 @@ pub(super) fn failed(error: anyhow::Error) -> ConstraintError {
     let message = error.to_string();
     // By words of the message, as llguidance has no variants for its limits. A new wording shows in
     // `tests/bounds.rs`.
-    let exhausted = ["too many states", "Too many items", "fuel"].iter().any(|part| message.contains(part));
+    let exhausted = ["too many states", "too many expressions", "Too many items", "fuel"]
+        .iter()
+        .any(|part| message.contains(part));
     ConstraintError::Failed(if error.is::<Cancelled>() || exhausted {
         TOO_MUCH_WORK.to_owned()
     } else if message.starts_with("NoExtensionBias") {

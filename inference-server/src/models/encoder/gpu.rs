@@ -184,7 +184,7 @@ impl<G: Gpu> Backbone for GpuEncoder<G> {
 }
 
 /// Returns true if the kernels support a network of this shape.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "asked before a GPU is used; tested everywhere"))]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "asked only where there is a GPU"))]
 pub(crate) fn supports(config: &EncoderConfig) -> bool {
     shape(config).fits() && config.intermediate_size.is_multiple_of(8)
 }
