@@ -11,6 +11,8 @@ mod credentials;
 mod demo;
 #[path = "e2e/encoder.rs"]
 mod encoder;
+#[path = "e2e/evaluation.rs"]
+mod evaluation;
 #[path = "e2e/import.rs"]
 mod import;
 #[path = "e2e/job.rs"]

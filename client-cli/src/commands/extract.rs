@@ -4,11 +4,10 @@
 //! processed.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use flate2::read::MultiGzDecoder;
 use observatory_proto::pipeline::v1::{
     ExtractRequest, ExtractResponse, extractor_service_client::ExtractorServiceClient,
 };
@@ -16,6 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::lines;
 use crate::client::{MAX_MESSAGE_BYTES, Streaming, refusal};
 use crate::context::Context;
 use crate::output::{self, Outcome, Progress, Stdout, progress};
@@ -141,19 +141,7 @@ fn open(arguments: &Arguments) -> anyhow::Result<Box<dyn BufRead + Send>> {
         let line = json!({ "id": "text", "description": text }).to_string();
         return Ok(Box::new(io::Cursor::new(line)));
     }
-    let path = arguments.jsonl.clone().unwrap_or_default();
-    if path.as_os_str() == "-" {
-        return Ok(Box::new(BufReader::new(io::stdin())));
-    }
-    let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let packed = path.extension().is_some_and(|extension| extension == "gz");
-    Ok(if packed {
-        // A gzip file may consist of several members (RFC 1952), of which GzDecoder reads only the
-        // first.
-        Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(file))))
-    } else {
-        Box::new(BufReader::new(file))
-    })
+    lines::open(&arguments.jsonl.clone().unwrap_or_default())
 }
 
 /// Sends the lines to the service and their numbers to `numbers`; returns how many were sent.

@@ -87,6 +87,13 @@ fn usage_errors_exit_with_2_and_suggest() {
     );
     check(&["--data-dir", "", "status"], "a value is required for '--data-dir <DIR>'");
     check(&["up", "--pg-major", "15"], "15 is not in 16..=18");
+    check(&["eval", "spans"], "--gold <FILE>");
+    check(&["eval", "span", "--gold", "x"], "a similar subcommand exists: 'spans'");
+    // The gold is read before anything is started.
+    check(
+        &["--data-dir", place, "eval", "spans", "--gold", "/nowhere"],
+        "cannot read /nowhere: No such file",
+    );
 }
 
 #[test]

@@ -6,6 +6,8 @@ use crate::site::{Said, Site};
 
 const GOOD: &str = r#"{"portal":"p","country":"CO","url":"https://p.example/1","title":"Panadero","description":"Manejo de Excel y SQL"}"#;
 
+const GOLD: &str = r#"{"id":"a","description":"Manejo de Excel","spans":[{"start":10,"end":15}]}"#;
+
 /// Everything that only reads, for a site with one posting, one run and its report.
 fn commands(site: &Site) -> Vec<Vec<String>> {
     let first = |arguments: &[&str], field: &str| {
@@ -18,6 +20,7 @@ fn commands(site: &Site) -> Vec<Vec<String>> {
     let taxonomy = site.file("own.csv", "uri,kind,class,language,label,preferred\nx:1,skill,,es,Hornear,1\n");
     site.run(&["taxonomy", "import", "csv", &taxonomy]).ended(0);
     let file = site.file("again.jsonl", GOOD);
+    let gold = site.file("gold.jsonl", GOLD);
     let mut all = Vec::new();
     for line in [
         "--help",
@@ -44,6 +47,8 @@ fn commands(site: &Site) -> Vec<Vec<String>> {
         "export skills --out - --format jsonl",
         "export clusters --out -",
         "extract --text Excel",
+        &format!("eval spans --gold {gold}"),
+        &format!("eval skills --gold {gold}"),
         "infer embed hola",
         "infer tokenize hola",
         "models list",

@@ -11,17 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::client::{Connection, MAX_MESSAGE_BYTES, refusal};
-
-/// Minimum overlap (intersection over union) for an extracted span to match a mark: the threshold
-/// of PASCAL VOC for the detection of objects.
-const LEAST_OVERLAP: f64 = 0.5;
-
-/// Half-open code points of a description.
-#[derive(Debug, Clone, Copy, Deserialize)]
-struct Span {
-    start: u32,
-    end: u32,
-}
+use crate::commands::overlap::{Span, pairs};
 
 /// An advertisement as described by the simulator, as far as needed here.
 #[derive(Deserialize)]
@@ -58,7 +48,7 @@ impl Score {
         self.ads += 1;
         self.marked += marks.len();
         self.found += found.len();
-        self.right += matches(marks, found);
+        self.right += pairs(marks, found).len();
     }
 
     /// Share of extracted spans that match a mark.
@@ -110,62 +100,12 @@ fn request(id: &str, ad: &Served) -> ExtractRequest {
     ExtractRequest { document_json: document.to_string(), spans: true }
 }
 
-/// Counts one-to-one matches, pairing the best overlaps first.
-fn matches(marks: &[Span], found: &[Span]) -> usize {
-    let mut pairs = Vec::new();
-    for (mark_index, mark) in marks.iter().enumerate() {
-        for (index, span) in found.iter().enumerate() {
-            let overlap = overlap(*mark, *span);
-            if overlap >= LEAST_OVERLAP {
-                pairs.push((overlap, mark_index, index));
-            }
-        }
-    }
-    // Ties by position: otherwise equal spans could be paired in either way.
-    pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    let (mut used_marks, mut used_spans) = (vec![false; marks.len()], vec![false; found.len()]);
-    let mut right = 0;
-    for (_, mark, span) in pairs {
-        if !used_marks[mark] && !used_spans[span] {
-            (used_marks[mark], used_spans[span]) = (true, true);
-            right += 1;
-        }
-    }
-    right
-}
-
-/// Intersection over union of two spans.
-fn overlap(a: Span, b: Span) -> f64 {
-    let shared = a.end.min(b.end).saturating_sub(a.start.max(b.start));
-    if shared == 0 {
-        return 0.0;
-    }
-    f64::from(shared) / f64::from(a.end.max(b.end) - a.start.min(b.start))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn spans(spans: &[(u32, u32)]) -> Vec<Span> {
         spans.iter().map(|(start, end)| Span { start: *start, end: *end }).collect()
-    }
-
-    #[test]
-    fn a_mark_is_found_once_by_the_span_that_covers_it_best() {
-        let check = |marks: &[(u32, u32)], found: &[(u32, u32)], right| {
-            assert_eq!(matches(&spans(marks), &spans(found)), right, "{marks:?} {found:?}");
-        };
-        check(&[(0, 10)], &[(0, 10)], 1);
-        check(&[(0, 10)], &[(0, 5)], 1);
-        check(&[(0, 10)], &[(0, 4)], 0);
-        check(&[(0, 10)], &[(10, 20)], 0);
-        // Two spans in one mark count once; one span over two marks counts once.
-        check(&[(0, 10)], &[(0, 6), (0, 10)], 1);
-        check(&[(0, 10), (10, 20)], &[(0, 20)], 1);
-        // The best pair is taken first, so that the other two fit as well.
-        check(&[(0, 10), (4, 10)], &[(0, 10), (2, 10)], 2);
-        check(&[], &[(0, 1)], 0);
     }
 
     #[test]
