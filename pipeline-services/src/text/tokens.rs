@@ -2,7 +2,7 @@
 //!
 //! A word is a run of letters and digits; `c++`, `c#`, `.net`, `node.js` and `2.500` stay whole.
 
-use super::fold::push_folded;
+use observatory_tagging::fold::push_folded;
 
 /// Endings that belong to a product name after a dot (`node.js`, `asp.net`), lower case. Few on
 /// purpose: with each, a full stop without a blank behind it joins two sentences.

@@ -6,7 +6,7 @@
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
 /// Appends the folded form of one character; combining marks vanish.
-pub(crate) fn push_folded(character: char, out: &mut String) {
+pub fn push_folded(character: char, out: &mut String) {
     if character.is_ascii() {
         out.push(character.to_ascii_lowercase());
         return;
@@ -18,7 +18,7 @@ pub(crate) fn push_folded(character: char, out: &mut String) {
 }
 
 /// The folded form of a text: lower case, accents off, everything else kept.
-pub(crate) fn fold(text: &str) -> String {
+pub fn fold(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     text.chars().for_each(|character| push_folded(character, &mut out));
     out
