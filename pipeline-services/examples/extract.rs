@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use observatory_pipeline::testing::{
+    domain::skill::Mention,
     enhancer::rules,
     extractor::{Extractor, Patterns, oneshot},
     lexicon::Lexicon,
@@ -36,7 +37,8 @@ fn main() -> Result<()> {
             Some(Arc::new(Taxonomy::new("esco", "example", loaded.concepts)))
         }
     };
-    let extractor = Extractor::new(Arc::new(Lexicon::built_in()?), Arc::new(Patterns::built_in()?), taxonomy);
+    let extractor =
+        Extractor::new(Arc::new(Lexicon::built_in()?), Arc::new(Patterns::built_in()?), taxonomy)?;
     eprintln!("{} ready in {:?}", extractor.version(), started.elapsed());
     let lines: Vec<String> =
         io::stdin().lock().lines().collect::<io::Result<_>>().context("cannot read standard input")?;
@@ -48,7 +50,8 @@ fn main() -> Result<()> {
         let answer = if has("--spans") {
             oneshot::spans_answer(&read.id, &extraction)
         } else {
-            let mut skills = rules::enhance(&extraction.mentions, extractor.taxonomy(), extractor.lexicon());
+            let named: Vec<Mention> = extraction.named().cloned().collect();
+            let mut skills = rules::enhance(&named, extractor.taxonomy(), extractor.lexicon());
             skills.retain(|skill| skill.explicit || !has("--no-implicit"));
             oneshot::answer(&read.id, &extraction, &skills, &oneshot::personal_data(&read.document))
         };

@@ -212,6 +212,7 @@ fn skill_row(skill: Skill, posting: &Posting, sentence: Option<String>) -> Row {
         sentence.into(),
         skill.extraction_method.into(),
         Cell::number(skill.confidence_score),
+        skill.place.into(),
     ]
 }
 
@@ -363,6 +364,7 @@ const SKILL_COLUMNS: &[&str] = &[
     "sentence",
     "extraction_method",
     "confidence_score",
+    "place",
 ];
 const CLUSTER_COLUMNS: &[&str] =
     &["analysis_id", "cluster_id", "cluster_label", "skill", "x", "y", "job_count"];

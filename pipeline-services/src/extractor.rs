@@ -2,11 +2,13 @@
 //!
 //! Three sources name a skill: the lexicon, the labels of the active taxonomy and phrases that
 //! introduce one; a served tagger may add a fourth. All their candidates compete for the words of a
-//! field: the longer wins, and between equals the surer. The result depends on the document and the
-//! sources alone.
+//! field: the longer wins, and between equals the surer. The tagger that ships says where skills
+//! begin and end; its marks take over the names that stand in them. The result depends on the
+//! document and the sources alone.
 
 mod candidate;
 mod candidates;
+mod marks;
 mod masks;
 pub(crate) mod oneshot;
 mod patterns;
@@ -21,6 +23,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+pub use marks::names;
+use observatory_tagging::{ModelError, Tagger};
 pub use patterns::Patterns;
 
 use crate::{
@@ -44,9 +48,9 @@ use spelling::Spelling;
 
 /// Raised with every change of the rules in code, so that results of older rules are not taken for
 /// current.
-const RULES: u32 = 2;
+const RULES: u32 = 3;
 
-/// Candidates below this confidence are not reported. Not tuned: it is above the 0.27 that the
+/// Names below this confidence are not reported. Not tuned: it is above the 0.27 that the
 /// surest name of the lexicon keeps in a section of benefits.
 const REPORTED: f32 = 0.3;
 
@@ -87,6 +91,13 @@ pub struct Extraction {
     pub occupation: Option<Occupation>,
 }
 
+impl Extraction {
+    /// The mentions that have a name under which they can be counted.
+    pub fn named(&self) -> impl Iterator<Item = &Mention> {
+        self.mentions.iter().filter(|mention| mention.is_named())
+    }
+}
+
 /// Finds skills in documents; shared between threads.
 #[derive(Debug)]
 pub struct Extractor {
@@ -95,14 +106,24 @@ pub struct Extractor {
     spelling: Spelling,
     patterns: Arc<Patterns>,
     taxonomy: Option<Arc<Taxonomy>>,
+    tagger: Tagger,
     version: String,
 }
 
 impl Extractor {
     /// Compiles the sources.
-    pub fn new(lexicon: Arc<Lexicon>, patterns: Arc<Patterns>, taxonomy: Option<Arc<Taxonomy>>) -> Self {
+    ///
+    /// # Errors
+    /// If the tagger that ships cannot be read; a test keeps that from happening.
+    pub fn new(
+        lexicon: Arc<Lexicon>,
+        patterns: Arc<Patterns>,
+        taxonomy: Option<Arc<Taxonomy>>,
+    ) -> Result<Self, ModelError> {
+        let tagger = marks::built_in(&lexicon)?;
         let mut hash = Sha256::new();
         hash.update(RULES.to_le_bytes());
+        hash.update(observatory_tagging::BUILT_IN);
         hash.update(lexicon.digest());
         hash.update(patterns.digest());
         if let Some(taxonomy) = &taxonomy {
@@ -112,7 +133,7 @@ impl Extractor {
         let source = Source::new(&lexicon, taxonomy.as_deref());
         let words = lexicon.words().into_iter().chain(patterns.spelt.iter().cloned());
         let spelling = Spelling::new(&patterns.misspelt, words);
-        Self { lexicon, source, spelling, patterns, taxonomy, version }
+        Ok(Self { lexicon, source, spelling, patterns, taxonomy, tagger, version })
     }
 
     /// Changes with the rules, the lexicon, the patterns and the taxonomy: equal versions give
@@ -165,7 +186,8 @@ impl Extractor {
         all.extend(phrases::standards(tokens, &self.patterns));
         let ordinary = self.patterns.ordinary.phrases.find(tokens);
         // Merged first: `longest` compares spans alone and would keep any one of equal ones.
-        let known = longest(candidates::named(candidates::merge(all), &ordinary), |found| found.span());
+        let names = candidates::merge(all);
+        let known = longest(candidates::named(names.clone(), &ordinary), |found| found.span());
         let known: Vec<Candidate> = known.into_iter().filter_map(Named::skill).collect();
         // After the names are settled, since a phrase adds only what no other source knows.
         let introduced = phrases::introduced(tokens, &scope, &known);
@@ -173,10 +195,16 @@ impl Extractor {
         let tagged: Vec<Candidate> = tagged.filter_map(|entity| candidates::tagged(tokens, entity)).collect();
         // Again, since a tagger may confirm a name or mark more words than it has.
         let all = candidates::merge(known.into_iter().chain(introduced).chain(tagged).collect());
-        longest(all, |candidate| (candidate.first, candidate.end))
-            .into_iter()
-            .filter_map(|candidate| self.mention(candidate, (field, tokens), &scope))
-            .collect()
+        let mut apart = longest(all, |candidate| (candidate.first, candidate.end));
+        for candidate in &mut apart {
+            candidate.confidence *= scope.trust(candidate.first, candidate.kind);
+        }
+        // A title names a job; the tagger has learned from descriptions.
+        let found = match field {
+            Field::Title => apart,
+            _ => marks::united(tokens, &self.tagger.tag(tokens.text()), &names, apart),
+        };
+        found.into_iter().filter_map(|candidate| self.mention(candidate, (field, tokens), &scope)).collect()
     }
 
     fn mention(
@@ -185,18 +213,27 @@ impl Extractor {
         (field, tokens): (Field, &Tokens<'_>),
         scope: &Scope<'_>,
     ) -> Option<Mention> {
-        let confidence = candidate.confidence * scope.trust(candidate.first, candidate.kind);
-        // Names have passed this already; standards and a tagger's finds have not.
-        if confidence < REPORTED || !scope.open(candidate.first, candidate.end, &candidate.category) {
+        let confidence = candidate.confidence;
+        // Names have passed this already; standards and a served tagger's finds have not.
+        let open = || scope.open(candidate.first, candidate.end, &candidate.category);
+        let heard = match &candidate.mark {
+            Some(_) => !scope.is_aside(candidate.first, candidate.end),
+            None => confidence >= REPORTED && open(),
+        };
+        if !heard {
             return None;
         }
         let (first, last) = (&tokens.items()[candidate.first], &tokens.items()[candidate.end - 1]);
+        let (start, end, surface) = match &candidate.mark {
+            Some(mark) => (mark.start, mark.end, &tokens.text()[mark.start_byte..mark.end_byte]),
+            None => (first.start_char, last.end_char, tokens.span(candidate.first, candidate.end)),
+        };
         let concept = candidate.uri.as_deref().and_then(|uri| self.taxonomy.as_deref()?.concept(uri));
         // One name for a concept, whatever the language of the advertisement.
         let preferred = concept.and_then(|concept| concept.preferred_label("es"));
         Some(Mention {
             label: candidate.label.or_else(|| preferred.map(str::to_owned))?,
-            surface: tokens.span(candidate.first, candidate.end).to_owned(),
+            surface: surface.to_owned(),
             kind: candidate.kind,
             category: candidate.category,
             methods: candidate.methods,
@@ -204,8 +241,9 @@ impl Extractor {
             confidence: (confidence * 1000.0).round() / 1000.0,
             section: scope.section(candidate.first).to_owned(),
             field,
-            start: first.start_char,
-            end: last.end_char,
+            start,
+            end,
+            place: candidate.mark.map(|mark| mark.place.into()),
             preferred_label: preferred.map(str::to_owned),
             uri: candidate.uri,
         })

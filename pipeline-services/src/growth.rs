@@ -163,7 +163,7 @@ fn intake_takes_linear_time() {
 fn extractor() -> Extractor {
     let lexicon = Arc::new(Lexicon::built_in().unwrap());
     let taxonomy = Taxonomy::new("lexicon", "1", lexicon.concepts().to_vec());
-    Extractor::new(lexicon, Arc::new(Patterns::built_in().unwrap()), Some(Arc::new(taxonomy)))
+    Extractor::new(lexicon, Arc::new(Patterns::built_in().unwrap()), Some(Arc::new(taxonomy))).unwrap()
 }
 
 /// An entity at every third word.

@@ -46,7 +46,7 @@ pub mod export {
 
 /// `crate::extractor`.
 pub mod extractor {
-    pub use crate::extractor::{Extractor, Patterns};
+    pub use crate::extractor::{Extractor, Patterns, names};
 
     /// `crate::extractor::oneshot`.
     pub mod oneshot {

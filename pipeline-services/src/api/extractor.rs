@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, error};
 use crate::{
-    domain::run::facts::Tagger,
+    domain::{run::facts::Tagger, skill::Mention},
     enhancer::rules,
     extractor::{
         Extractor, NerEntity,
@@ -88,7 +88,8 @@ impl Reader {
             return oneshot::spans_answer(&given.id, &extraction);
         }
         let (taxonomy, lexicon) = (self.extractor.taxonomy(), self.extractor.lexicon());
-        let skills = rules::enhance(&extraction.mentions, taxonomy, lexicon);
+        let named: Vec<Mention> = extraction.named().cloned().collect();
+        let skills = rules::enhance(&named, taxonomy, lexicon);
         oneshot::answer(&given.id, &extraction, &skills, &oneshot::personal_data(&given.document))
     }
 }
@@ -104,7 +105,7 @@ mod tests {
         let read = oneshot::parse_document(line).unwrap();
         let lexicon = Arc::new(Lexicon::built_in().unwrap());
         let patterns = Arc::new(Patterns::built_in().unwrap());
-        let extractor = Arc::new(Extractor::new(lexicon, patterns, None));
+        let extractor = Arc::new(Extractor::new(lexicon, patterns, None).unwrap());
         let taggers = Taggers::new(InferenceClient::new(&Default::default()).unwrap(), None);
         let reader = Reader { extractor, taggers, chosen: Vec::new() };
         let answer = reader.read(&read, &[], false);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Raised with every change of these rules.
-const RULES: u32 = 2;
+const RULES: u32 = 3;
 /// An implied skill below this confidence is left out: what is less likely than not (a choice).
 pub(super) const REPORTED: f32 = 0.5;
 
@@ -205,6 +205,7 @@ mod tests {
             surface: label.to_lowercase(),
             kind: SkillKind::Hard,
             category: "technology".to_owned(),
+            place: None,
             methods: vec![Method::Lexicon],
             confidence,
             section: "body".to_owned(),

@@ -214,7 +214,9 @@ impl EnhancerStage {
         for job_id in ids.into_iter().filter(|id| done.get(id).is_none_or(|made_by| made_by != version)) {
             // No row: the posting was extracted and names no skill.
             match mentions.remove(&job_id).unwrap_or_else(|| Ok(Vec::new())) {
-                Ok(mentions) => {
+                Ok(mut mentions) => {
+                    // What has no name yet would be a skill of one advertisement.
+                    mentions.retain(Mention::is_named);
                     let document = documents.remove(&job_id).unwrap_or_default();
                     subjects.push(Pending { job_id, document, mentions });
                 }

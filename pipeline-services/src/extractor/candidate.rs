@@ -3,6 +3,8 @@
 //! What surrounds it has not been judged yet; the longest and best supported of those that overlap
 //! becomes a mention.
 
+use observatory_tagging::Tag;
+
 use crate::domain::skill::{Method, SkillKind};
 
 /// A span of words that may be a mention.
@@ -14,6 +16,8 @@ pub(super) struct Candidate {
     pub(super) label: Option<String>,
     pub(super) kind: SkillKind,
     pub(super) category: String,
+    /// What the tagger marked here: its bounds hold, which may lie within a word.
+    pub(super) mark: Option<Tag>,
     pub(super) methods: Vec<Method>,
     pub(super) confidence: f32,
     pub(super) uri: Option<String>,

@@ -125,6 +125,7 @@ impl Source {
             label: None,
             kind: SkillKind::Hard,
             category: if is_knowledge { "knowledge" } else { "competence" }.to_owned(),
+            mark: None,
             methods,
             confidence,
             uri: Some(found.concept.uri.clone()),
@@ -139,6 +140,7 @@ impl Source {
             label: Some(entry.label.clone()),
             kind: entry.kind,
             category: entry.category.clone(),
+            mark: None,
             methods: vec![Method::Lexicon],
             confidence,
             uri: self.uris[index].clone(),
@@ -203,13 +205,16 @@ pub(super) fn named(candidates: Vec<Candidate>, ordinary: &[Match]) -> Vec<Named
     ordinary.chain(candidates.into_iter().map(Named::Skill)).collect()
 }
 
-/// The words a tagger marked, grown to whole words.
+/// The words that these code points are part of.
+pub(super) fn covering(tokens: &Tokens<'_>, start: u32, end: u32) -> Option<(usize, usize)> {
+    let first = tokens.items().partition_point(|token| token.end_char <= start);
+    let end = tokens.items().partition_point(|token| token.start_char < end);
+    (first < end).then_some((first, end))
+}
+
+/// The words a served tagger marked, grown to whole words.
 pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidate> {
-    let first = tokens.items().partition_point(|token| token.end_char <= entity.start);
-    let end = tokens.items().partition_point(|token| token.start_char < entity.end);
-    if first >= end {
-        return None;
-    }
+    let (first, end) = covering(tokens, entity.start, entity.end)?;
     let knowledge = entity.label.eq_ignore_ascii_case("knowledge");
     Some(Candidate {
         first,
@@ -217,6 +222,7 @@ pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidat
         label: Some(tokens.span(first, end).to_owned()),
         kind: SkillKind::Hard,
         category: if knowledge { "knowledge" } else { "competence" }.to_owned(),
+        mark: None,
         methods: vec![Method::Ner],
         // A served model's score need not be a probability.
         confidence: entity.score.clamp(0.0, 1.0),

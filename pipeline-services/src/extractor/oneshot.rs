@@ -10,7 +10,7 @@ use super::Extraction;
 use crate::{
     domain::{
         posting::{Document, Field, TEXT_LIMIT, TITLE_LIMIT},
-        skill::{EnhancedSkill, Mention, Method, SkillKind},
+        skill::{EnhancedSkill, Mention, Method, Place, SkillKind},
     },
     privacy,
 };
@@ -109,17 +109,19 @@ pub fn personal_data(document: &Document) -> BTreeMap<&'static str, u32> {
 
 /// The answer of `extract`: every distinct skill with the span it stands at.
 ///
-/// `skills` is what the rules of the enhancer made of the extraction's mentions: one for each
-/// mention in order, then the implicit ones. `removed` counts personal data found in the document.
+/// `skills` is what the rules of the enhancer made of the extraction's [named
+/// mentions](Extraction::named): one for each mention in order, then the implicit ones. `removed`
+/// counts personal data found in the document.
 pub fn answer(
     id: &Value,
     extraction: &Extraction,
     skills: &[EnhancedSkill],
     removed: &BTreeMap<&'static str, u32>,
 ) -> Value {
-    let listed = skills.iter().enumerate().filter(|(_, skill)| skill.duplicate_of.is_none());
-    let listed: Vec<Value> =
-        listed.map(|(index, skill)| entry(skill, extraction.mentions.get(index))).collect();
+    // As many as there are skills at most: the implicit ones have none.
+    let mentions = extraction.named().map(Some).chain(std::iter::repeat(None));
+    let listed = skills.iter().zip(mentions).filter(|(skill, _)| skill.duplicate_of.is_none());
+    let listed: Vec<Value> = listed.map(|(skill, mention)| entry(skill, mention)).collect();
     let occupation = extraction.occupation.as_ref().map(|occupation| {
         json!({ "uri": occupation.uri, "label": occupation.label, "score": rounded(occupation.score) })
     });
@@ -134,13 +136,32 @@ pub fn answer(
 
 /// The answer of `extract --spans`: the description's mentions as `skill` or `knowledge`.
 pub fn spans_answer(id: &Value, extraction: &Extraction) -> Value {
-    let spans: Vec<Value> = extraction
-        .mentions
-        .iter()
-        .filter(|mention| mention.field == Field::Description)
-        .map(|mention| json!({ "start": mention.start, "end": mention.end, "label": span_label(mention) }))
-        .collect();
+    let spans: Vec<Value> =
+        extraction.mentions.iter().filter(|mention| mention.field == Field::Description).map(span).collect();
     json!({ "id": id, "spans": spans })
+}
+
+fn span(mention: &Mention) -> Value {
+    json!({
+        "start": mention.start,
+        "end": mention.end,
+        "label": span_label(mention),
+        "kind": span_kind(mention),
+        "place": mention.place.map(Place::name),
+        "confidence": rounded(mention.confidence),
+    })
+}
+
+/// The kind by the guide of the marked advertisements; categories are finer.
+fn span_kind(mention: &Mention) -> &'static str {
+    match (mention.kind, mention.category.as_str()) {
+        (SkillKind::Soft, _) => "soft",
+        (_, "technology" | "tool") => "tool",
+        (_, "competence") => "ability",
+        (_, "language") => "language",
+        (_, "certification" | "licence") => "licence",
+        _ => "knowledge",
+    }
 }
 
 /// Attitudes and things one does are skills, what one knows or uses is knowledge.
@@ -166,6 +187,8 @@ fn entry(skill: &EnhancedSkill, mention: Option<&Mention>) -> Value {
     entry.insert("field".to_owned(), json!(mention.map(|mention| mention.field.name())));
     entry.insert("start".to_owned(), json!(mention.map(|mention| mention.start)));
     entry.insert("end".to_owned(), json!(mention.map(|mention| mention.end)));
+    let place = mention.and_then(|mention| mention.place);
+    entry.insert("place".to_owned(), json!(place.map(Place::name)));
     entry.insert("uri".to_owned(), json!(skill.esco_concept_uri));
     entry.insert("preferred_label".to_owned(), json!(skill.esco_preferred_label));
     if let Some(reason) = &skill.reasoning {

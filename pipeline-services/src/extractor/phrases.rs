@@ -15,6 +15,8 @@ use crate::{
 
 /// Longest introduced skill in words. Not tuned: what is longer goes on with the sentence.
 const WORDS: usize = 4;
+/// Letters of the longest words of Spanish in use (electroencefalografistas).
+pub(super) const LETTERS: usize = 24;
 /// Most skills one phrase introduces. Not tuned: longer lists are rare, and they end in duties.
 const ITEMS: usize = 6;
 
@@ -84,6 +86,7 @@ fn candidate((first, end): (usize, usize), label: String, (category, confidence)
         label: Some(label),
         kind: SkillKind::Hard,
         category: category.to_owned(),
+        mark: None,
         methods: vec![Method::Pattern],
         confidence,
         uri: None,
@@ -195,8 +198,6 @@ fn is_name(word: &str) -> bool {
 /// Returns whether a word is one: sentences whose line break was lost are glued together ("GMPNos",
 /// "AfinesFormación"), and a run of letters longer than any word is none.
 fn is_one_word(word: &str) -> bool {
-    /// The longest words of Spanish in use (electroencefalografistas) have 24 letters.
-    const LETTERS: usize = 24;
     let letters: Vec<char> = word.chars().collect();
     let glued = letters
         .windows(3)

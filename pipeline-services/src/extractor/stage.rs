@@ -87,8 +87,9 @@ impl ExtractorSource {
             return Ok(Arc::clone(extractor));
         }
         let lexicon = Arc::clone(&vocabulary.lexicon);
-        let extractor =
-            Arc::new(Extractor::new(lexicon, Arc::clone(&self.patterns), vocabulary.taxonomy.clone()));
+        let taxonomy = vocabulary.taxonomy.clone();
+        let extractor = Extractor::new(lexicon, Arc::clone(&self.patterns), taxonomy);
+        let extractor = Arc::new(extractor.map_err(|error| StageError::Fail(error.to_string()))?);
         *built = Some((vocabulary, Arc::clone(&extractor)));
         Ok(extractor)
     }

@@ -120,6 +120,7 @@ pub(crate) struct Skill {
     pub span_end: Option<i32>,
     pub extraction_method: Option<String>,
     pub confidence_score: Option<f64>,
+    pub place: Option<String>,
 }
 
 /// The skills of these postings, in the order of the postings.
@@ -133,7 +134,8 @@ pub(crate) async fn skills(connection: &mut PgConnection, job_ids: &[Uuid]) -> s
                e.category, e.esco_concept_uri, e.esco_preferred_label, e.llm_confidence, e.llm_reasoning,
                e.is_duplicate, e.duplicate_of_id, e.llm_model, x.source_field as "source_field?",
                x.source_section as "source_section?", x.span_start as "span_start?", x.span_end as "span_end?",
-               x.extraction_method as "extraction_method?", x.confidence_score as "confidence_score?"
+               x.extraction_method as "extraction_method?", x.confidence_score as "confidence_score?",
+               x.place as "place?"
            from unnest($1::uuid[]) with ordinality as page (job_id, place)
            cross join lateral (select * from enhanced_skills e where e.job_id = page.job_id offset 0) e
            left join lateral (select * from extracted_skills x

@@ -116,16 +116,18 @@ pub async fn replace_extracted(
     let uris: Vec<Option<String>> = mentions.iter().map(|mention| mention.uri.clone()).collect();
     let preferred: Vec<Option<String>> =
         mentions.iter().map(|mention| mention.preferred_label.clone()).collect();
+    let places: Vec<Option<String>> =
+        mentions.iter().map(|mention| Some(mention.place?.name().to_owned())).collect();
     sqlx::query!(
         "insert into extracted_skills (extraction_id, job_id, skill_text, skill_type, extraction_method,
              confidence_score, source_section, span_start, span_end, esco_uri, label, kind, category,
-             source_field, preferred_label)
+             source_field, preferred_label, place)
          select id, $1, surface, 'explicit', method, confidence, section, first, past, uri, label, kind,
-             category, field, preferred
+             category, field, preferred, place
          from unnest($2::uuid[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::int[], $8::int[],
-             $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+             $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])
              as item (id, surface, method, confidence, section, first, past, uri, label, kind, category,
-                 field, preferred)",
+                 field, preferred, place)",
         job_id,
         &ids,
         &text(|mention| mention.surface.clone()),
@@ -139,7 +141,8 @@ pub async fn replace_extracted(
         &text(|mention| mention.kind.name().to_owned()),
         &text(|mention| mention.category.clone()),
         &text(|mention| mention.field.name().to_owned()),
-        &preferred as &[Option<String>]
+        &preferred as &[Option<String>],
+        &places as &[Option<String>]
     )
     .execute(&mut *connection)
     .await?;
@@ -257,6 +260,7 @@ struct MentionRow {
     label: String,
     kind: String,
     category: String,
+    place: Option<String>,
     extraction_method: String,
     confidence_score: f64,
     source_section: String,
@@ -288,6 +292,7 @@ impl TryFrom<MentionRow> for Mention {
             kind: known("kind", &row.kind)?,
             methods: methods.collect::<Result<_, _>>()?,
             field: known("source_field", &row.source_field)?,
+            place: row.place.map(|place| known("place", &place)).transpose()?,
             label: row.label,
             surface: row.skill_text,
             category: row.category,
@@ -312,7 +317,7 @@ pub(crate) async fn mentions(
 ) -> sqlx::Result<BTreeMap<Uuid, Result<Vec<Mention>, UnreadableRow>>> {
     let rows = sqlx::query_as!(
         MentionRow,
-        "select job_id, skill_text, label, kind, category, extraction_method, confidence_score,
+        "select job_id, skill_text, label, kind, category, place, extraction_method, confidence_score,
              source_section, source_field, span_start, span_end, esco_uri, preferred_label
          from extracted_skills where job_id = any ($1)
          order by job_id, array_position(array['title', 'description', 'requirements'], source_field),

@@ -26,8 +26,8 @@ async fn fill(pool: &PgPool) {
                  job_id, now(), now() from posting;
          insert into skill (label, kind, category) select 'Skill ' || n, 'hard', 'tool' from generate_series(1, {SKILLS}) n;
          insert into extracted_skills (job_id, skill_text, skill_type, extraction_method, confidence_score,
-                 source_section, span_start, span_end, label, kind, category, source_field)
-             select job_id, 'Excel', 'explicit', 'lexicon', 0.9, 'body', 23, 28, label, kind, category, 'description'
+                 source_section, span_start, span_end, label, kind, category, source_field, place)
+             select job_id, 'Excel', 'explicit', 'lexicon', 0.9, 'body', 23, 28, label, kind, category, 'description', 'required'
              from posting cross join skill;
          insert into enhanced_skills (job_id, normalized_skill, skill_type, llm_confidence, llm_model, skill_id, kind,
                  category, extraction_id)
@@ -94,7 +94,7 @@ async fn every_row_is_read_once_and_written_once(pool: PgPool) {
     let csv = exported(&pool, Subject::Skills, Format::Csv(Dialect::Plain), Some("q")).await;
     assert_eq!(csv.len() as i64, 1 + sighted * SKILLS);
     assert!(
-        csv[1].ends_with("https://p.example,description,body,23,28,Manejo de Excel.,lexicon,0.9"),
+        csv[1].ends_with("https://p.example,description,body,23,28,Manejo de Excel.,lexicon,0.9,required"),
         "{}",
         csv[1]
     );

@@ -67,6 +67,7 @@ pub(crate) fn mention() -> Mention {
         surface: "Panadero".to_owned(),
         kind: SkillKind::Hard,
         category: "tool".to_owned(),
+        place: None,
         methods: vec![Method::Pattern, Method::Lexicon],
         confidence: 0.9,
         section: "body".to_owned(),

@@ -107,6 +107,29 @@ pub(super) fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+/// Bins of [`calibration_error`]; ten are usual (Guo et al. 2017, "On Calibration of Modern Neural
+/// Networks").
+const BINS: usize = 10;
+
+/// Expected calibration error of confidences and whether each proved right: the distance between
+/// mean confidence and share of right ones, over bins of equal size in order of confidence. `None`
+/// with fewer cases than bins.
+pub(super) fn calibration_error(mut cases: Vec<(f64, bool)>) -> Option<f64> {
+    if cases.len() < BINS {
+        return None;
+    }
+    // Equal confidences in the order of the texts, which has nothing to do with what is right.
+    cases.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let bound = |bin: usize| bin * cases.len() / BINS;
+    let distances = (0..BINS).map(|bin| {
+        let part = &cases[bound(bin)..bound(bin + 1)];
+        let sure: f64 = part.iter().map(|(confidence, _)| confidence).sum();
+        let right = part.iter().filter(|(_, is_right)| *is_right).count();
+        (sure - right as f64).abs()
+    });
+    Some(distances.sum::<f64>() / cases.len() as f64)
+}
+
 /// The 95 % interval of the F1 over all units, by bootstrap: from `rounds` samples of as many
 /// units, drawn with replacement. `None` without rounds or units.
 pub(super) fn interval(units: &[Counts], rounds: u32) -> Option<[f64; 2]> {
@@ -152,6 +175,16 @@ mod tests {
         share.add(true);
         share.add(false);
         assert_eq!(share.value(), Some(0.5));
+    }
+
+    #[test]
+    fn confidences_are_compared_with_what_proved_right() {
+        assert_eq!(calibration_error(vec![(0.5, true); 9]), None);
+        // Half of those at 0.5 are right, and all of those at 0.9.
+        let fair: Vec<(f64, bool)> = (0..20).map(|index| (0.5, index % 2 == 0)).collect();
+        assert!(calibration_error(fair).unwrap() < 1e-12);
+        let sure: Vec<(f64, bool)> = (0..20).map(|_| (0.9, true)).collect();
+        assert!((calibration_error(sure).unwrap() - 0.1).abs() < 1e-12);
     }
 
     #[test]

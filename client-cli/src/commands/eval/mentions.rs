@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::figures::{Counts, Share, interval};
+use super::figures::{Counts, Share, calibration_error, interval};
 use super::gold::Ad;
 use super::predictions::{Mention, Mentions};
 use super::report::{Difference, Fault, Report};
@@ -44,6 +44,7 @@ struct Tally {
     touched: Share,
     kind: Share,
     place: Share,
+    sureness: Vec<(f64, bool)>,
     groups: BTreeMap<(Group, String), Counts>,
 }
 
@@ -70,6 +71,7 @@ pub(super) fn report(ads: &[Ad], answers: &[Option<Mentions>], rounds: u32) -> R
     report.figure("touched.recall", tally.touched.value().unwrap_or_default());
     report.figure("kind.right", tally.kind.value());
     report.figure("place.right", tally.place.value());
+    report.figure("calibration.error", calibration_error(std::mem::take(&mut tally.sureness)));
     // Without marks there is no recall to tell, though spans may have been found there.
     for ((group, value), counts) in tally.groups.iter().filter(|(_, counts)| counts.gold > 0) {
         let name = format!("{}={value}", group.name());
@@ -95,6 +97,10 @@ impl Tally {
             judge(&mut self.kind, mark.kind.as_deref(), mention.kind.as_deref());
             judge(&mut self.place, mark.place.as_deref(), mention.place.as_deref().map(place));
         }
+        let judged = found.iter().enumerate().filter_map(|(index, mention)| {
+            Some((mention.confidence?, pairs.iter().any(|pair| pair.found == index)))
+        });
+        self.sureness.extend(judged);
         self.add_groups(ad, found.len(), pairs);
     }
 

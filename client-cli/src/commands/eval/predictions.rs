@@ -42,7 +42,7 @@ impl Answer for Mentions {
 }
 
 /// A mention of a skill in a description.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct Mention {
     /// Where it stands.
     #[serde(flatten)]
@@ -53,6 +53,8 @@ pub(super) struct Mention {
     pub(super) kind: Option<String>,
     /// Whether it is asked of the candidate or a duty of the job.
     pub(super) place: Option<String>,
+    /// How sure the service is, 0..1.
+    pub(super) confidence: Option<f64>,
 }
 
 /// Answer of `extract`.

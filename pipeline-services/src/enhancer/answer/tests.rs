@@ -7,6 +7,7 @@ fn mention(surface: &str) -> Mention {
         surface: surface.to_owned(),
         kind: SkillKind::Hard,
         category: "technology".to_owned(),
+        place: None,
         methods: vec![Method::Ner],
         confidence: 0.6,
         section: "body".to_owned(),
