@@ -3,7 +3,8 @@
 //!
 //! An advertisement is a line with `id`, `description` and `spans`, each of these with `start`,
 //! `end`, `kind` and `place`; those of the test part (SHA-256 of the id begins with a byte below
-//! 46) are left out. A line with `tokens`, `tags_skill` and `tags_knowledge` is a sentence of SkillSpan.
+//! 46) are left out. A line with `tokens`, `tags_skill` and `tags_knowledge` is a sentence of
+//! SkillSpan.
 
 use std::{
     fs::File,

@@ -7,7 +7,7 @@
 
 use observatory_tagging::{BUILT_IN, Gazetteer, Kind, ModelError, Tag, Tagger};
 
-use super::{candidate::Candidate, candidates::covering, phrases::LETTERS};
+use super::{candidate::Candidate, candidates::covering, phrases::LETTERS, sorted};
 use crate::{
     domain::skill::{Method, SkillKind},
     lexicon::{Entry, Lexicon},
@@ -111,12 +111,18 @@ fn passed_over(tokens: &Tokens<'_>, name: Candidate) -> Option<Candidate> {
 /// most, and of equal ones the surest.
 fn marked(tokens: &Tokens<'_>, mark: &Tag, span: (usize, usize), names: &[&Candidate]) -> Candidate {
     let share = |name: &Candidate| overlap(span, (name.first, name.end));
-    let name = names.iter().filter(|name| share(name) >= SAME).max_by(|left, right| {
+    let named = names.iter().filter(|name| share(name) >= SAME || is_product_of(mark, span, name));
+    let name = named.max_by(|left, right| {
         let by_share = share(left).total_cmp(&share(right));
         by_share.then_with(|| left.confidence.total_cmp(&right.confidence))
     });
     let mut methods = name.map_or_else(Vec::new, |name| name.methods.clone());
     methods.push(Method::Tagger);
+    // Served taggers draw other bounds; what they marked any word of, they have found.
+    if names.iter().any(|name| share(name) > 0.0 && name.methods.contains(&Method::Ner)) {
+        methods.push(Method::Ner);
+    }
+    let methods = sorted(methods);
     let own = Candidate {
         first: span.0,
         end: span.1,
@@ -138,6 +144,13 @@ fn marked(tokens: &Tokens<'_>, mark: &Tag, span: (usize, usize), names: &[&Candi
         },
         None => own,
     }
+}
+
+/// Returns whether a mark of a tool holds this product, whatever its words say besides ("planilla
+/// Excel", "sistema SAP").
+fn is_product_of(mark: &Tag, span: (usize, usize), name: &Candidate) -> bool {
+    let product = matches!(name.category.as_str(), "technology" | "tool");
+    mark.kind == Kind::Tool && product && span.0 <= name.first && name.end <= span.1
 }
 
 /// Share of right ones among real marks of this probability.

@@ -76,7 +76,7 @@ fn counts_what_is_asked_and_nothing_else() {
         // Inflection makes no attitude of a duty, and an ordinary word is none.
         ("Sus responsabilidades serán atender la caja.", vec![]),
         ("Será responsable de la caja; establecer la responsabilidad de las partes", vec![]),
-        ("Buscamos una persona con responsabilidad y compromiso", vec!["Responsabilidad"]),
+        ("Buscamos una persona con responsabilidad y compromiso", vec!["Responsabilidad", "Compromiso"]),
         ("Brindar una atención ágil y eficiente a personas ágiles", vec![]),
         ("Confección de planos, balances y planillas", vec![]),
         ("Confección de prendas y metodologías ágiles", vec!["Confección", "Metodologías ágiles"]),
