@@ -217,7 +217,10 @@ impl Extractor {
         // Names have passed this already; standards and a served tagger's finds have not.
         let open = || scope.open(candidate.first, candidate.end, &candidate.category);
         let heard = match &candidate.mark {
-            Some(_) => !scope.is_aside(candidate.first, candidate.end),
+            Some(_) => {
+                let ordinary = scope.is_ordinary(tokens, candidate.first, candidate.end);
+                !ordinary && !scope.is_aside(candidate.first, candidate.end)
+            }
             None => confidence >= REPORTED && open(),
         };
         if !heard {

@@ -72,6 +72,7 @@ fn damaged_advertisements_keep_their_spans() {
 /// those of the masks.
 #[test]
 fn counts_what_is_asked_and_nothing_else() {
+    let mut wrong = Vec::new();
     for (text, expected) in [
         // Inflection makes no attitude of a duty, and an ordinary word is none.
         ("Sus responsabilidades serán atender la caja.", vec![]),
@@ -90,7 +91,7 @@ fn counts_what_is_asked_and_nothing_else() {
         ("www.empresa.com.co, https://example.org, rh@react.com, python.mx", vec![]),
         ("ASP.NET y Node.js", vec!["ASP.NET", "Node.js"]),
         ("Liderazgo.Es indispensable Excel.Us", vec!["Liderazgo", "Excel"]),
-        ("Facturación EPS, Autorizaciones IPS", vec!["Facturación"]),
+        ("Facturación EPS, Autorizaciones IPS", vec![]),
         // Words of English and Portuguese.
         ("Ability to react quickly under pressure. You will excel at it.", vec![]),
         ("Experience with react, node and angular", vec!["React", "Node.js", "Angular"]),
@@ -135,8 +136,12 @@ fn counts_what_is_asked_and_nothing_else() {
         ("Experiencia en TUCUMAN y esperamos tu postulación", vec![]),
         ("Conocimientos de normas GMPNos orientamos, utilizando tecnologías modernas", vec![]),
     ] {
-        assert_eq!(labels(sources(), text), expected, "{text}");
+        let found = labels(sources(), text);
+        if found != expected {
+            wrong.push(format!("{text}: {found:?}, expected {expected:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Of real advertisements read by eye.
