@@ -109,9 +109,8 @@ pub fn personal_data(document: &Document) -> BTreeMap<&'static str, u32> {
 
 /// The answer of `extract`: every distinct skill with the span it stands at.
 ///
-/// `skills` is what the rules of the enhancer made of the extraction's [named
-/// mentions](Extraction::named): one for each mention in order, then the implicit ones. `removed`
-/// counts personal data found in the document.
+/// `skills` is what the rules of the enhancer made of the extraction's named mentions: one for each
+/// mention in order, then the implicit ones. `removed` counts personal data found in the document.
 pub fn answer(
     id: &Value,
     extraction: &Extraction,
