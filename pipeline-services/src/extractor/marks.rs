@@ -23,7 +23,7 @@ const CALIBRATION: (f32, f32) = (0.1, 0.77);
 /// advertisements have hundreds of words.
 const SHORT: usize = 25;
 /// Least overlap, intersection over union in words, of a mark and a name that mean the same: more
-/// than half, so that one word of two is no name of both.
+/// than half, so that a name of one word does not stand for a mark of two.
 const SAME: f32 = 0.51;
 
 /// Reads a model that was trained with the names of this lexicon.

@@ -215,7 +215,7 @@ fn the_taxonomy_adds_labels_and_links() {
     let links: Vec<_> =
         found.mentions.iter().map(|mention| (mention.label.as_str(), mention.uri.as_deref())).collect();
     assert_eq!(links, [("quesería artesanal", Some("t:1")), ("Python", Some("t:2"))]);
-    assert!(found.mentions[1].methods.starts_with(&[Method::Lexicon, Method::Taxonomy]));
+    assert_eq!(found.mentions[1].methods, [Method::Lexicon, Method::Taxonomy, Method::Tagger]);
 }
 
 #[test]

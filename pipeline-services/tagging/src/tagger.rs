@@ -13,7 +13,7 @@ use crate::{
     words::Words,
 };
 
-/// The model that ships: 4 MB, see `model/README.md`.
+/// The model that ships: 2.6 MB, see `model/README.md`.
 pub static BUILT_IN: &[u8] = include_bytes!("../model/skills.tagger");
 
 /// A skill in a text.
