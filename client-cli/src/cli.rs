@@ -9,8 +9,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::{Client, ClientOptions};
 use crate::commands::{
-    completions, countries, database, demo, doctor, down, eval, export, extract, infer, insights, models,
-    postings, privacy, reports, runs, status, supervise, taxonomies, up, version,
+    completions, countries, database, demo, doctor, down, eval, export, extract, infer, insights, link,
+    models, postings, privacy, reports, runs, status, supervise, taxonomies, up, version,
 };
 use crate::context::Context;
 use crate::error::report;
@@ -48,6 +48,7 @@ enum Command {
     #[command(name = "taxonomy")]
     Taxonomies(taxonomies::Arguments),
     Extract(extract::Arguments),
+    Link(link::Arguments),
     Eval(eval::Arguments),
     Countries(countries::Arguments),
     Skills(insights::SkillArguments),
@@ -147,6 +148,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Privacy(arguments) => privacy::run(&context, arguments).await,
         Command::Taxonomies(arguments) => taxonomies::run(&context, arguments).await,
         Command::Extract(arguments) => extract::run(&context, arguments).await,
+        Command::Link(arguments) => link::run(&context, arguments).await,
         Command::Eval(arguments) => eval::run(&context, arguments).await,
         Command::Countries(arguments) => countries::run(&context, arguments).await,
         Command::Skills(arguments) => insights::run_skills(&context, arguments).await,

@@ -14,6 +14,7 @@ pub(crate) mod extract;
 pub(crate) mod infer;
 pub(crate) mod insights;
 mod lines;
+pub(crate) mod link;
 mod machine;
 pub(crate) mod models;
 mod overlap;

@@ -11,6 +11,7 @@ mod extractor;
 mod filters;
 mod gate;
 mod insights;
+mod linking;
 mod nearness;
 mod orchestrator;
 mod postings;

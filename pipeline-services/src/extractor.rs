@@ -48,7 +48,7 @@ use spelling::Spelling;
 
 /// Raised with every change of the rules in code, so that results of older rules are not taken for
 /// current.
-const RULES: u32 = 3;
+const RULES: u32 = 4;
 
 /// Names below this confidence are not reported. Not tuned: it is above the 0.27 that the
 /// surest name of the lexicon keeps in a section of benefits.
@@ -124,6 +124,7 @@ impl Extractor {
         let mut hash = Sha256::new();
         hash.update(RULES.to_le_bytes());
         hash.update(observatory_tagging::BUILT_IN);
+        hash.update(observatory_linking::phrases::SHIPPED);
         hash.update(lexicon.digest());
         hash.update(patterns.digest());
         if let Some(taxonomy) = &taxonomy {
@@ -150,6 +151,16 @@ impl Extractor {
     /// The taxonomy in use.
     pub fn taxonomy(&self) -> Option<&Taxonomy> {
         self.taxonomy.as_deref()
+    }
+
+    /// The taxonomy in use, for callers that outlive this extractor.
+    pub(crate) fn shared_taxonomy(&self) -> Option<Arc<Taxonomy>> {
+        self.taxonomy.clone()
+    }
+
+    /// The lexicon in use, for callers that outlive this extractor.
+    pub(crate) fn shared_lexicon(&self) -> Arc<Lexicon> {
+        Arc::clone(&self.lexicon)
     }
 
     /// Finds the skills of a document.
@@ -204,7 +215,22 @@ impl Extractor {
             Field::Title => apart,
             _ => marks::united(tokens, &self.tagger.tag(tokens.text()), &names, apart),
         };
-        found.into_iter().filter_map(|candidate| self.mention(candidate, (field, tokens), &scope)).collect()
+        found
+            .into_iter()
+            .map(|candidate| self.linked(candidate, tokens))
+            .filter_map(|candidate| self.mention(candidate, (field, tokens), &scope))
+            .collect()
+    }
+
+    /// A candidate with the concept that the words of its mark name.
+    fn linked(&self, candidate: Candidate, tokens: &Tokens<'_>) -> Candidate {
+        match (&self.taxonomy, &candidate.mark) {
+            (Some(taxonomy), Some(mark)) => {
+                let surface = &tokens.text()[mark.start_byte..mark.end_byte];
+                self.source.linked(candidate, surface, taxonomy)
+            }
+            _ => candidate,
+        }
     }
 
     fn mention(

@@ -7,13 +7,16 @@ pub(crate) mod csv_form;
 pub(crate) mod esco;
 mod linking;
 mod occupation;
+mod ranking;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 pub(crate) use occupation::Ranked;
+pub(crate) use ranking::Linked;
 
 use crate::{
     domain::taxonomy::{Concept, ConceptKind, Label, Relation},
@@ -23,6 +26,7 @@ use crate::{
         trie::{Inflection, Match, Trie},
     },
 };
+use observatory_linking::Index;
 use occupation::Meaning;
 
 /// Names that look like a concept's label and mean something else: `SPARK` is ESCO's name for a
@@ -184,6 +188,9 @@ pub struct Taxonomy {
     // Preferred labels of skill concepts, folded; `None` where several concepts bear one.
     names: HashMap<String, Option<u32>>,
     skills: Trie,
+    wordings: Index,
+    // Built when occupations are first ranked: extraction does without.
+    occupation_wordings: OnceLock<Index>,
     occupations: occupation::Index,
 }
 
@@ -197,10 +204,13 @@ impl Taxonomy {
             by_uri: HashMap::with_capacity(concepts.len()),
             names: HashMap::new(),
             skills: Trie::default(),
+            wordings: Index::default(),
+            occupation_wordings: OnceLock::new(),
             occupations: occupation::Index::default(),
         };
         concepts.into_iter().for_each(|concept| taxonomy.add(concept));
         taxonomy.occupations.weigh();
+        taxonomy.wordings = taxonomy.skill_wordings();
         taxonomy
     }
 

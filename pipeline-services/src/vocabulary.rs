@@ -30,12 +30,14 @@ pub(crate) struct VocabularySource {
     pool: PgPool,
     lexicon: Arc<Lexicon>,
     current: Mutex<Option<(Active, Arc<Vocabulary>)>>,
+    // The taxonomy that a caller last asked for by its name, and its key.
+    other: Mutex<Option<(i32, Arc<Taxonomy>)>>,
 }
 
 impl VocabularySource {
     /// A source that reads the taxonomy from `pool` when it is first asked.
     pub(crate) fn new(pool: PgPool, lexicon: Lexicon) -> Self {
-        Self { pool, lexicon: Arc::new(lexicon), current: Mutex::new(None) }
+        Self { pool, lexicon: Arc::new(lexicon), current: Mutex::new(None), other: Mutex::new(None) }
     }
 
     /// The vocabulary of now. The same value comes back until the active taxonomy changes.
@@ -64,8 +66,32 @@ impl VocabularySource {
         Ok(vocabulary)
     }
 
+    /// A stored taxonomy by its key, active or not. The last one is kept.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) async fn stored(
+        &self,
+        taxonomy_id: i32,
+        (name, version): (&str, &str),
+    ) -> SqlResult<Arc<Taxonomy>> {
+        // An import replaces a version under a new key.
+        let mut other = self.other.lock().await;
+        if let Some((key, taxonomy)) = other.as_ref()
+            && *key == taxonomy_id
+        {
+            return Ok(Arc::clone(taxonomy));
+        }
+        let mut connection = self.pool.acquire().await?;
+        let concepts = taxonomies::concepts(&mut connection, taxonomy_id).await?;
+        let taxonomy = Arc::new(Taxonomy::new(name, version, concepts));
+        *other = Some((taxonomy_id, Arc::clone(&taxonomy)));
+        Ok(taxonomy)
+    }
+
     /// Frees the taxonomy; it is read again when it is next needed.
     pub(crate) async fn forget(&self) {
         *self.current.lock().await = None;
+        *self.other.lock().await = None;
     }
 }

@@ -133,7 +133,7 @@ pub(crate) fn method(path: &str) -> Option<Method> {
         ("PostingService", "ImportPostings") => (Scope::Import, true),
         ("PostingService", "EnableCountry") => (Scope::Admin, false),
         ("PrivacyService", "Scrub") => (Scope::Admin, true),
-        ("TaxonomyService", "ListTaxonomies" | "GetConcept") => (Scope::Read, false),
+        ("TaxonomyService", "ListTaxonomies" | "GetConcept" | "Link") => (Scope::Read, false),
         ("TaxonomyService", "ImportTaxonomy") => (Scope::Admin, true),
         ("TaxonomyService", "ActivateTaxonomy") => (Scope::Admin, false),
         ("InsightService", "SearchSkills" | "TopSkills" | "ListSkillAds" | "ListClusters" | "GetCluster") => {

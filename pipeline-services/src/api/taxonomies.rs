@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, fs::OpenOptions, io::Write, path::Path};
 
 use observatory_proto::pipeline::v1::{
     ActivateTaxonomyRequest, ActivateTaxonomyResponse, GetConceptRequest, GetConceptResponse,
-    ImportTaxonomyRequest, ImportTaxonomyResponse, ListTaxonomiesRequest, ListTaxonomiesResponse,
-    Taxonomy as TaxonomyMessage, TaxonomyConcept, TaxonomyFileChunk, TaxonomyHeader, TaxonomyLabel,
-    TaxonomyRelation, import_taxonomy_request::Item, taxonomy_service_server::TaxonomyService,
+    ImportTaxonomyRequest, ImportTaxonomyResponse, LinkRequest, LinkResponse, ListTaxonomiesRequest,
+    ListTaxonomiesResponse, Taxonomy as TaxonomyMessage, TaxonomyConcept, TaxonomyFileChunk, TaxonomyHeader,
+    TaxonomyLabel, TaxonomyRelation, import_taxonomy_request::Item, taxonomy_service_server::TaxonomyService,
 };
 use tempfile::TempDir;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Services, error, non_empty};
+use super::{Services, error, linking, non_empty};
 use crate::{
     domain::taxonomy::{Concept, Relation},
     lexicon::Lexicon,
@@ -214,6 +214,10 @@ impl TaxonomyService for Services {
             concept: Some(concept_message(concept)),
             relations: relations.into_iter().map(relation_message).collect(),
         }))
+    }
+
+    async fn link(&self, request: Request<LinkRequest>) -> Result<Response<LinkResponse>, Status> {
+        linking::link(self, request.into_inner()).await.map(Response::new)
     }
 }
 

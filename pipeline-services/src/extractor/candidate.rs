@@ -18,6 +18,8 @@ pub(super) struct Candidate {
     pub(super) category: String,
     /// What the tagger marked here: its bounds hold, which may lie within a word.
     pub(super) mark: Option<Tag>,
+    /// True if the name is only a part of what the tagger marked.
+    pub(super) partial: bool,
     pub(super) methods: Vec<Method>,
     pub(super) confidence: f32,
     pub(super) uri: Option<String>,

@@ -1,7 +1,7 @@
 //! Candidates for mentions: names of the lexicon and the taxonomy where they stand, and what speaks
 //! for them.
 
-use std::collections::{HashMap, HashSet, hash_map};
+use std::collections::{HashMap, HashSet};
 
 use super::{NerEntity, candidate::Candidate, scope::Scope, sorted};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     lexicon::{Entry, Lexicon},
     taxonomy::{Found, Taxonomy},
     text::{
-        tokens::Tokens,
+        tokens::{self, Tokens},
         trie::{Inflection, Match, Trie},
     },
 };
@@ -27,7 +27,7 @@ const ALTERNATIVE: f32 = 0.65;
 pub(super) struct Source {
     entries: Vec<Entry>,
     uris: Vec<Option<String>>,
-    // The entry that a concept stands for, where exactly one is linked to it.
+    // The entry that stands for a concept.
     by_uri: HashMap<String, usize>,
     forms: Vec<(u32, u32)>,
     trie: Trie,
@@ -37,7 +37,7 @@ impl Source {
     pub(super) fn new(lexicon: &Lexicon, taxonomy: Option<&Taxonomy>) -> Self {
         let entries = lexicon.entries().to_vec();
         let uris: Vec<Option<String>> = entries.iter().map(|entry| entry.concept_uri(taxonomy)).collect();
-        let by_uri = by_uri(&uris);
+        let by_uri = by_uri(&entries, &uris, taxonomy);
         let (mut trie, mut forms) = (Trie::default(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
             for (position, form) in entry.forms.iter().enumerate() {
@@ -126,9 +126,41 @@ impl Source {
             kind: SkillKind::Hard,
             category: if is_knowledge { "knowledge" } else { "competence" }.to_owned(),
             mark: None,
+            partial: false,
             methods,
             confidence,
             uri: Some(found.concept.uri.clone()),
+        }
+    }
+
+    /// A candidate of the tagger's with the concept that all of its words name, which is closer
+    /// than that of a name that is a part of them ("mantenimiento de bases de datos") or has them
+    /// among its forms. Its own concept goes where it is a part and the words name none.
+    pub(super) fn linked(&self, candidate: Candidate, surface: &str, taxonomy: &Taxonomy) -> Candidate {
+        let unnamed = candidate.methods == [Method::Tagger];
+        // Products stand among the phrases of what they are used for.
+        let product = matches!(candidate.category.as_str(), "technology" | "tool");
+        let label = candidate.label.as_deref().unwrap_or_default();
+        if product || !unnamed && tokens::key(label) == tokens::key(surface) {
+            return candidate;
+        }
+        let Some(concept) = taxonomy.link(surface) else {
+            let uri = candidate.uri.clone().filter(|_| !candidate.partial);
+            return Candidate { uri, ..candidate };
+        };
+        if candidate.uri.as_ref() == Some(&concept.uri) {
+            return candidate;
+        }
+        let methods = sorted(candidate.methods.iter().copied().chain([Method::Taxonomy]).collect());
+        let linked = Candidate { uri: Some(concept.uri.clone()), methods, ..candidate };
+        match self.by_uri.get(&concept.uri).map(|index| &self.entries[*index]) {
+            Some(entry) => Candidate {
+                label: Some(entry.label.clone()),
+                kind: entry.kind,
+                category: entry.category.clone(),
+                ..linked
+            },
+            None => Candidate { label: None, ..linked },
         }
     }
 
@@ -141,6 +173,7 @@ impl Source {
             kind: entry.kind,
             category: entry.category.clone(),
             mark: None,
+            partial: false,
             methods: vec![Method::Lexicon],
             confidence,
             uri: self.uris[index].clone(),
@@ -163,17 +196,24 @@ fn inflection(entry: &Entry, position: usize) -> Inflection {
     }
 }
 
-fn by_uri(uris: &[Option<String>]) -> HashMap<String, usize> {
-    let mut linked: HashMap<String, Option<usize>> = HashMap::new();
+/// The entry that stands for each concept: the one that is linked to it or, of several, the one
+/// that the taxonomy calls it by.
+fn by_uri(entries: &[Entry], uris: &[Option<String>], taxonomy: Option<&Taxonomy>) -> HashMap<String, usize> {
+    let mut linked: HashMap<&String, Vec<usize>> = HashMap::new();
     for (index, uri) in uris.iter().enumerate() {
-        let Some(uri) = uri else { continue };
-        match linked.entry(uri.clone()) {
-            // A concept of two entries stands for neither of them.
-            hash_map::Entry::Occupied(mut several) => *several.get_mut() = None,
-            hash_map::Entry::Vacant(first) => _ = first.insert(Some(index)),
+        if let Some(uri) = uri {
+            linked.entry(uri).or_default().push(index);
         }
     }
-    linked.into_iter().filter_map(|(uri, index)| Some((uri, index?))).collect()
+    let named = |index: &usize, uri: &str| {
+        let concept = taxonomy.and_then(|taxonomy| taxonomy.named(&entries[*index].label));
+        concept.is_some_and(|concept| concept.uri == uri)
+    };
+    let standing = |(uri, several): (&String, Vec<usize>)| match several[..] {
+        [index] => Some((uri.clone(), index)),
+        _ => several.iter().find(|index| named(index, uri)).map(|index| (uri.clone(), *index)),
+    };
+    linked.into_iter().filter_map(standing).collect()
 }
 
 /// Meaning of a stretch of words: a skill, or an ordinary phrase that only looks like one.
@@ -223,6 +263,7 @@ pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidat
         kind: SkillKind::Hard,
         category: if knowledge { "knowledge" } else { "competence" }.to_owned(),
         mark: None,
+        partial: false,
         methods: vec![Method::Ner],
         // A served model's score need not be a probability.
         confidence: entity.score.clamp(0.0, 1.0),
@@ -264,3 +305,6 @@ pub(super) fn merge(mut all: Vec<Candidate>) -> Vec<Candidate> {
     }
     merged
 }
+
+#[cfg(test)]
+mod tests;

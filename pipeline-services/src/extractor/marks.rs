@@ -130,6 +130,7 @@ fn marked(tokens: &Tokens<'_>, mark: &Tag, span: (usize, usize), names: &[&Candi
         kind: if mark.kind == Kind::Soft { SkillKind::Soft } else { SkillKind::Hard },
         category: category(mark.kind).to_owned(),
         mark: Some(*mark),
+        partial: name.is_some_and(|name| (name.first, name.end) != span),
         methods,
         confidence: calibrated(mark.probability),
         uri: None,

@@ -87,6 +87,7 @@ fn candidate((first, end): (usize, usize), label: String, (category, confidence)
         kind: SkillKind::Hard,
         category: category.to_owned(),
         mark: None,
+        partial: false,
         methods: vec![Method::Pattern],
         confidence,
         uri: None,

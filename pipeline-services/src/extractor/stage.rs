@@ -94,6 +94,11 @@ impl ExtractorSource {
         Ok(extractor)
     }
 
+    /// Source of the taxonomies that it reads with.
+    pub(crate) fn vocabulary(&self) -> &VocabularySource {
+        &self.vocabulary
+    }
+
     async fn forget(&self) {
         *self.built.lock().await = None;
         self.vocabulary.forget().await;

@@ -192,6 +192,20 @@ pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Option
     Ok(row.map(|row| (row.taxonomy_id, row.name, row.version)))
 }
 
+/// Versions of a stored taxonomy with their keys, the active one first.
+///
+/// # Errors
+/// If the statement fails.
+pub(crate) async fn versions(connection: &mut PgConnection, name: &str) -> sqlx::Result<Vec<(i32, String)>> {
+    let rows = sqlx::query!(
+        "select taxonomy_id, version from taxonomy where name = $1 order by active desc, version",
+        name
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.taxonomy_id, row.version)).collect())
+}
+
 /// Every concept of a taxonomy in the order of the URIs.
 ///
 /// # Errors

@@ -352,7 +352,7 @@ impl Names<'_> {
 
 /// The names in `masculino/femenino`; other slashes stay inside the label. What both share may
 /// stand with the last alone: "operario/operaria de blanqueo", "técnico/a de codificación".
-fn genders(label: &str) -> Vec<String> {
+pub(super) fn genders(label: &str) -> Vec<String> {
     let parts: Vec<&str> = label.split('/').map(str::trim).filter(|part| !part.is_empty()).collect();
     let [first, last] = parts[..] else { return vec![label.to_owned()] };
     let (head, tail) = (title::words(first), last.split_once(' '));

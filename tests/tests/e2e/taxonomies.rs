@@ -121,3 +121,45 @@ fn what_cannot_be_read_is_named_as_its_owner_knows_it() {
     );
     refused(&["csv", &own], "import it with `taxonomy import esco`");
 }
+
+#[test]
+fn texts_are_linked_to_any_stored_taxonomy() {
+    let site = Site::up();
+    let skills = site.file("skills_es.csv", SKILLS);
+    let named = ["--name", "quesos", "--version", "2", "--inactive"];
+    site.run(&[&["taxonomy", "import", "esco", &skills][..], &named].concat()).ended(0);
+    let asked = site.file(
+        "texts.jsonl",
+        "{\"id\": 1, \"text\": \"elaborando quesos\"}\n{\"id\": 2}\n{\"id\": \"c\", \"text\": \"Quesería\"}\n",
+    );
+    let said = site.run(&["link", "skill", "--jsonl", &asked, "--taxonomy", "quesos"]).ended(1);
+    assert!(said.stderr.contains("line 2: missing field `text`"), "{}", said.stderr);
+    let lines = said.lines();
+    assert_eq!((&lines[0]["id"], &lines[1]["id"]), (&1.into(), &"c".into()));
+    assert_eq!(lines[0]["concepts"][0]["uri"], "http://esco.example/1");
+    assert_eq!(lines[1]["concepts"][0]["label"], "quesería");
+
+    let one = |extra: &[&str]| {
+        let arguments = ["link", "skill", "--text", "hacer queso", "--taxonomy", "quesos@2"];
+        site.run(&[&arguments, extra].concat()).ended(0).lines().remove(0)
+    };
+    assert_eq!(one(&["--surface"])["concepts"].as_array().unwrap().len(), 3);
+    assert_eq!(one(&["--surface", "--top", "1"])["concepts"][0]["label"], "hacer queso");
+    // The only name that it has of this is an alternative label, letter by letter the same.
+    assert_eq!(one(&["--abstain"])["concepts"].as_array().unwrap().len(), 1);
+
+    // The active taxonomy is another.
+    let active = ["link", "occupation", "--text", "Contador público", "--abstain"];
+    let found = site.run(&active).ended(0).lines().remove(0);
+    let label = found["concepts"][0]["label"].as_str().unwrap().to_lowercase();
+    assert!(label.contains("contable") || label.contains("accountant"), "{found}");
+    let nothing = site.run(&["link", "skill", "--text", "domar dragones azules", "--abstain"]).ended(0);
+    assert_eq!(nothing.lines()[0]["concepts"].as_array().unwrap().len(), 0);
+
+    let refused = |arguments: &[&str], expected: &str| {
+        let said = site.run(&[&["link", "skill", "--text", "queso"], arguments].concat()).ended(2);
+        assert!(said.stderr.contains(expected), "expected `{expected}` in: {}", said.stderr);
+    };
+    refused(&["--taxonomy", "vinos@1"], "no taxonomy `vinos@1`");
+    refused(&["--top", "0"], "1..=1000");
+}

@@ -177,8 +177,8 @@ fn documents<C: Case>(cases: &[C]) -> Vec<Value> {
 fn unfit(name: &str, form: Form, measure: Measure) -> anyhow::Error {
     if measure.texts() == Some(form) {
         return Hinted::error(
-            format_args!("{name} is {form}: linking texts one by one is not available in this version"),
-            format!("`{measure}` takes {}", Form::Ads),
+            format_args!("{name} is {form}, which `{measure}` does not compare"),
+            format!("`{measure}` takes {}; `observatory link` answers single texts", Form::Ads),
         );
     }
     let wanted: Vec<String> = measure.forms().iter().map(Form::to_string).collect();

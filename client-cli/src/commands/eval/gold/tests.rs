@@ -51,7 +51,7 @@ fn gold_of_another_form_is_named() {
     check(AD, Measure::Linking, &["`eval linking` expects concepts", "no advertisement has any"]);
     check(AD, Measure::Occupations, &["`eval occupations` expects occupations"]);
     let table = "sentence,span,label";
-    check(table, Measure::Linking, &["linking texts one by one is not available in this version"]);
+    check(table, Measure::Linking, &["which `eval linking` does not compare"]);
     check(table, Measure::Spans, &["`eval spans` expects", "found a table of sentences"]);
     check(r#"{"a": 1, "b": 2}"#, Measure::Spans, &["gold:1: expected", "found the fields a, b"]);
 }
@@ -65,7 +65,7 @@ fn a_folder_of_titles_is_recognised() {
         std::fs::write(dir.path().join(file), "").unwrap();
     }
     let error = Gold::read(dir.path(), Measure::Occupations).unwrap_err().to_string();
-    assert!(error.ends_with("linking texts one by one is not available in this version"), "{error}");
+    assert!(error.ends_with("which `eval occupations` does not compare"), "{error}");
     let error = Gold::read(dir.path(), Measure::Spans).unwrap_err().to_string();
     assert!(error.contains("`eval spans` expects"), "{error}");
 }

@@ -1,0 +1,208 @@
+//! From a wording to concepts: the one it names, or a ranking of those it may mean.
+//!
+//! Skills are looked up among their labels and the phrases that ship, occupations among their
+//! labels; all of it in memory.
+
+use std::collections::HashSet;
+
+use observatory_linking::{Candidate, Index, Source as Naming, Wording, phrases};
+
+use super::{FALSE_FRIENDS, Taxonomy, occupation::genders};
+use crate::{
+    domain::taxonomy::{Concept, ConceptKind},
+    lexicon::Titles,
+    text::tokens,
+};
+
+/// Number that stands for every phrase among the numbers of a concept's labels.
+const PHRASE: u32 = u32::MAX;
+
+/// Score from which the best concept counts as right where a caller wants no doubtful ones: in the
+/// development part of the marked advertisements two of three skills at this score and above it are
+/// linked right.
+const CLEAR: f32 = 0.84;
+
+/// A concept that a text may mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Linked<'taxonomy> {
+    /// The concept.
+    pub concept: &'taxonomy Concept,
+    /// Its label that is like the text, if it is one of the taxonomy.
+    pub label: Option<&'taxonomy str>,
+    /// 0..1.
+    pub score: f32,
+}
+
+impl Taxonomy {
+    /// Indexes the labels of the skills and the phrases that ship for them.
+    pub(super) fn skill_wordings(&self) -> Index {
+        let phrases = phrases::shipped();
+        let phrases = phrases.iter().filter_map(|(uri, texts)| Some((*self.by_uri.get(uri)?, texts)));
+        let phrases = phrases.flat_map(|(concept, texts)| {
+            let wording = move |text| Wording { concept, label: PHRASE, text, source: Naming::Phrase };
+            texts.iter().map(|text| text.as_str()).map(wording)
+        });
+        Index::new(self.labels(ConceptKind::Skill).chain(phrases))
+    }
+
+    /// Indexes the labels of the occupations, both genders of those that name two.
+    fn occupation_wordings(&self) -> &Index {
+        self.occupation_wordings.get_or_init(|| {
+            let named: Vec<(Wording<'_>, Vec<String>)> = self
+                .labels(ConceptKind::Occupation)
+                .map(|wording| (wording, genders(wording.text)))
+                .collect();
+            let both = named
+                .iter()
+                .flat_map(|(wording, genders)| genders.iter().map(|text| Wording { text, ..*wording }));
+            Index::new(both)
+        })
+    }
+
+    fn labels(&self, kind: ConceptKind) -> impl Iterator<Item = Wording<'_>> {
+        let concepts = self.concepts.iter().zip(0..).filter(move |(concept, _)| concept.kind == kind);
+        concepts.flat_map(|(concept, id)| {
+            concept.labels.iter().zip(0..).map(move |(label, position)| {
+                let source = if label.preferred { Naming::Preferred } else { Naming::Alternative };
+                Wording { concept: id, label: position, text: &label.text, source }
+            })
+        })
+    }
+
+    /// The one skill concept that a wording names, in any form of its words: by a preferred label,
+    /// else by a phrase that ships. Nothing where several concepts bear it, and nothing by an
+    /// alternative label alone, as for [`Taxonomy::named`].
+    pub fn link(&self, wording: &str) -> Option<&Concept> {
+        if FALSE_FRIENDS.contains(&tokens::key(wording).as_str()) {
+            return None;
+        }
+        let same = self.wordings.same(wording);
+        let strongest = same.iter().map(|(_, source)| *source).min()?;
+        let mut bearers = same.iter().filter(|(_, source)| *source == strongest);
+        let (id, _) = bearers.next()?;
+        let clear = strongest != Naming::Alternative && bearers.next().is_none();
+        clear.then(|| &self.concepts[*id as usize])
+    }
+
+    /// The concepts of a kind that a text may mean, the likeliest first; with `surface`, every
+    /// label of every concept. `titles` are those of the lexicon, by which an occupation may be
+    /// clear.
+    pub(crate) fn ranked(
+        &self,
+        (kind, text): (ConceptKind, &str),
+        titles: &Titles,
+        top: usize,
+        surface: bool,
+    ) -> Vec<Linked<'_>> {
+        let index = match kind {
+            ConceptKind::Skill => &self.wordings,
+            ConceptKind::Occupation => self.occupation_wordings(),
+        };
+        if surface {
+            // Twice as many, since a label with two genders comes twice.
+            let found = index.rank_wordings(text, 2 * top);
+            let mut seen = HashSet::new();
+            let labels = found.iter().filter(|found| seen.insert((found.concept, found.label)));
+            return labels
+                .map(|found| self.linked(found))
+                .filter(|found| found.label.is_some())
+                .take(top)
+                .collect();
+        }
+        let mut ranked: Vec<Linked<'_>> =
+            index.rank(text, top).iter().map(|found| self.linked(found)).collect();
+        if let Some(clear) = self.clear(kind, text, titles) {
+            ranked.retain(|linked| linked.concept.uri != clear.uri);
+            let score = ranked.first().map_or(1.0, |linked| linked.score.max(CLEAR));
+            ranked.insert(0, Linked { concept: clear, label: None, score });
+            ranked.truncate(top);
+        }
+        ranked
+    }
+
+    /// Returns whether the best of a ranking is clearly right.
+    pub(crate) fn is_clear(ranked: &[Linked<'_>]) -> bool {
+        ranked.first().is_some_and(|best| best.score >= CLEAR)
+    }
+
+    /// The concept that a text names outright.
+    fn clear(&self, kind: ConceptKind, text: &str, titles: &Titles) -> Option<&Concept> {
+        match kind {
+            ConceptKind::Skill => self.link(text),
+            ConceptKind::Occupation => self.occupation(text, titles).map(|ranked| ranked.concept),
+        }
+    }
+
+    fn linked(&self, found: &Candidate) -> Linked<'_> {
+        let concept = &self.concepts[found.concept as usize];
+        // A phrase has no place among the labels.
+        let label = concept.labels.get(found.label as usize).map(|label| label.text.as_str());
+        Linked { concept, label, score: found.score }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::taxonomy::Label, lexicon::Lexicon};
+
+    const COMMUNICATION: &str = "http://data.europa.eu/esco/skill/15d76317-c71a-4fa2-aadc-2ecc34e627b7";
+
+    fn taxonomy() -> Taxonomy {
+        let rows: [(&str, ConceptKind, &[(&str, &str, bool)]); 5] = [
+            (COMMUNICATION, ConceptKind::Skill, &[("es", "comunicación", true)]),
+            ("t:data", ConceptKind::Skill, &[("es", "gestionar bases de datos", true), ("es", "SQL", false)]),
+            ("t:design", ConceptKind::Skill, &[("es", "diseñar bases de datos", true)]),
+            ("t:twin", ConceptKind::Skill, &[("en", "diseñar bases de datos", true)]),
+            ("t:cook", ConceptKind::Occupation, &[("es", "cocinero/cocinera", true), ("en", "cook", true)]),
+        ];
+        let concept = |(uri, kind, labels): (&str, ConceptKind, &[(&str, &str, bool)])| Concept {
+            uri: uri.to_owned(),
+            kind,
+            class: String::new(),
+            labels: labels
+                .iter()
+                .map(|(language, text, preferred)| Label {
+                    language: (*language).to_owned(),
+                    text: (*text).to_owned(),
+                    preferred: *preferred,
+                })
+                .collect(),
+        };
+        Taxonomy::new("own", "1", rows.into_iter().map(concept).collect())
+    }
+
+    #[test]
+    fn only_what_names_one_concept_is_linked() {
+        let taxonomy = taxonomy();
+        for (wording, expected) in [
+            ("Comunicación efectiva", Some(COMMUNICATION)),
+            ("gestión de la base de datos", Some("t:data")),
+            ("SQL", None),
+            ("diseño de bases de datos", None),
+            ("mantenimiento de bases de datos", None),
+            ("cocinero", None),
+            ("", None),
+        ] {
+            assert_eq!(taxonomy.link(wording).map(|concept| concept.uri.as_str()), expected, "{wording}");
+        }
+    }
+
+    #[test]
+    fn rankings_hold_concepts_or_their_labels() {
+        let (taxonomy, lexicon) = (taxonomy(), Lexicon::built_in().unwrap());
+        let ranked = |kind, text, surface| {
+            let ranked = taxonomy.ranked((kind, text), lexicon.titles(), 3, surface);
+            let uris = ranked.iter().map(|linked| linked.concept.uri.clone()).collect::<Vec<_>>();
+            (uris, Taxonomy::is_clear(&ranked))
+        };
+        let (skills, clear) = ranked(ConceptKind::Skill, "gestión de bases de datos", false);
+        assert_eq!((skills[0].as_str(), clear), ("t:data", true));
+        assert_eq!(skills.len(), 3);
+        let (labels, _) = ranked(ConceptKind::Skill, "comunicación efectiva", true);
+        assert_eq!(labels, [COMMUNICATION], "phrases are no labels");
+        assert_eq!(ranked(ConceptKind::Skill, "bases", false).1, false);
+        assert_eq!(ranked(ConceptKind::Occupation, "COCINERA", false), (vec!["t:cook".to_owned()], true));
+        assert_eq!(ranked(ConceptKind::Occupation, "astronauta", true), (vec![], false));
+    }
+}
