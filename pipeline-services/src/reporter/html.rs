@@ -48,6 +48,7 @@ fn part(name: &str, document: &ReportDocument, words: Words, data: &str) -> Opti
         "skills" => sections::skills(document, words),
         "clusters" => sections::clusters(document, words),
         "countries" => sections::countries(document, words),
+        "occupations" => sections::occupations(document, words),
         "composition" => sections::composition(document, words),
         "quality" => sections::quality(document, words),
         "methods" => sections::methods(document, words),
@@ -73,6 +74,7 @@ mod tests {
         let words = Words::of(Default::default());
         assert!(page.contains(words.get("skills.empty")));
         assert!(page.contains(words.get("clusters.empty")));
+        assert!(page.contains(words.get("occupations.empty")));
         assert!(!page.contains("<canvas") && !page.contains("id=\"skills-table\""));
     }
 
@@ -95,13 +97,24 @@ mod tests {
     fn every_share_says_what_it_is_a_part_of() {
         let page = html(&sample::full()).unwrap();
         let n = "% de ofertas (n\u{a0}=\u{a0}2.611)";
-        assert_eq!(page.matches(n).count(), 2, "skills and categories");
+        assert_eq!(page.matches(n).count(), 3, "skills, occupations and categories");
         for code in ["1.180", "902", "655"] {
             assert!(page.contains(&format!("% de ofertas (n\u{a0}=\u{a0}{code})")), "{code}");
         }
         assert!(
             page.contains("<td class=\"n\">414</td><td>JavaScript, React"),
             "clusters have their postings"
+        );
+    }
+
+    #[test]
+    fn an_occupation_has_its_codes_and_titles() {
+        let page = html(&sample::full()).unwrap();
+        assert!(page.contains("1.077 de las 2.611 ofertas (41,2\u{a0}%) no tienen ocupación"));
+        assert!(page.contains("<td>9901</td><td>99011</td><td class=\"n\">430</td>"), "codes and postings");
+        assert!(page.contains("<td>—</td><td>99059</td>"), "a CUOC code alone");
+        assert!(
+            page.contains("<mark>Asesor comercial</mark>") && page.contains("Ver títulos (1 de 430 ofertas)")
         );
     }
 
