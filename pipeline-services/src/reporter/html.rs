@@ -108,17 +108,6 @@ mod tests {
     }
 
     #[test]
-    fn an_occupation_has_its_codes_and_titles() {
-        let page = html(&sample::full()).unwrap();
-        assert!(page.contains("1.077 de las 2.611 ofertas (41,2\u{a0}%) no tienen ocupación"));
-        assert!(page.contains("<td>9901</td><td>99011</td><td class=\"n\">430</td>"), "codes and postings");
-        assert!(page.contains("<td>—</td><td>99059</td>"), "a CUOC code alone");
-        assert!(
-            page.contains("<mark>Asesor comercial</mark>") && page.contains("Ver títulos (1 de 430 ofertas)")
-        );
-    }
-
-    #[test]
     fn every_placeholder_is_filled() {
         for document in [sample::full(), sample::empty()] {
             let page = html(&document).unwrap();

@@ -339,7 +339,8 @@ pub(crate) async fn list(
     .await
 }
 
-/// A posting with its sightings, occupation and skills as one JSON object under the published column names.
+/// A posting with its sightings, occupation and skills as one JSON object under the published
+/// column names.
 ///
 /// # Errors
 /// If the statement fails.

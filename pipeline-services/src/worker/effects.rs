@@ -54,7 +54,7 @@ pub(super) async fn apply(
         Effect::Extracted { job_id, version, duration_ms, mentions, occupation, taxonomy } => {
             let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
             skills::replace_extracted(connection, &finished, mentions).await?;
-            // After the mentions, which keep another run from the posting until the transaction ends.
+            // After the mentions, whose lock keeps another run from the posting until the end.
             occupations::replace(connection, &finished, occupation.as_ref(), taxonomy.as_deref()).await?;
             // On the transaction of the mentions, so that no crash leaves a posting that never goes
             // on.

@@ -30,7 +30,7 @@ async fn replace(pool: &PgPool, job_id: Uuid, found: Option<&Occupation>, taxono
 }
 
 /// Extracts a new posting with what `answer` gives; its id, and the tasks that succeeded.
-async fn extract(pool: &PgPool, answer: Answer) -> (Uuid, usize) {
+async fn extract(pool: &PgPool, answer: Answer) -> (Uuid, u64) {
     let job_id = id_of(put(pool, vec![ad(1)]).await.remove(0));
     let run_id = start(pool, &[StageName::Extract]).await;
     let task = NewTask { stage: StageName::Extract, subject: Subject::Posting(job_id) };

@@ -1,4 +1,7 @@
-//! Occupations of the postings in scope, the first ones with titles that they were read from.
+//! Occupations of the postings in scope.
+//!
+//! The first ones come with titles that they were read from, as the first skills come with
+//! sentences; every posting in scope is in one of the counts.
 
 use std::collections::HashMap;
 

@@ -67,3 +67,31 @@ fn titles(occupation: &OccupationRow, words: Words) -> String {
     let summary = escape(words.get("occupations.open"));
     format!("<details><summary>{summary} ({})</summary>\n{quotes}</details>", escape(&of))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reporter::document::Language;
+    use crate::reporter::sample;
+
+    #[test]
+    fn an_occupation_has_its_codes_and_titles() {
+        let page = occupations(&sample::full(), Words::of(Language::Es));
+        assert!(page.contains("1.077 de las 2.611 ofertas (41,2\u{a0}%) no tienen ocupación"));
+        assert!(page.contains("<td>9901</td><td>99011</td><td class=\"n\">430</td>"), "codes and postings");
+        assert!(page.contains("<td>—</td><td>99059</td>"), "a CUOC code alone");
+        assert!(
+            page.contains("<mark>Asesor comercial</mark>") && page.contains("Ver títulos (1 de 430 ofertas)")
+        );
+    }
+
+    #[test]
+    fn the_rest_of_a_long_table_is_in_the_file() {
+        let mut document = sample::full();
+        let row = document.occupations.rows[0].clone();
+        document.occupations.rows = vec![row; ROWS + 1];
+        let page = occupations(&document, Words::of(Language::En));
+        assert_eq!(page.matches("<td>9901</td>").count(), ROWS);
+        assert!(page.contains("The table shows the first 100 of 101 occupations"), "{page}");
+    }
+}
