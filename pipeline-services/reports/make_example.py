@@ -45,6 +45,16 @@ CLUSTERS = [
     ("Trabajo con otros", ["Trabajo en equipo", "Liderazgo"]),
     ("Oficios técnicos", ["Soldadura MIG", "AutoCAD"]),
 ]
+# Labels with an invented unit group and code.
+OCCUPATIONS = [
+    ("asesor comercial/asesora comercial", "9901", "99011"),
+    ("auxiliar administrativo/auxiliar administrativa", "9902", "99021"),
+    ("desarrollador de software/desarrolladora de software", "9903", None),
+    ("contador/contadora", "9904", "99041"), ("Operarios de bodega", None, "99059"),
+    ("cocinero/cocinera", "9906", "99061"), ("conductor de camión/conductora de camión", "9907", "99071"),
+    ("enfermero/enfermera", "9908", "99081"), ("soldador/soldadora", "0909", "09091"),
+    ("técnico de mantenimiento de equipos de refrigeración y aire acondicionado", "9910", None),
+]
 COUNTRIES = [("CO", 1180), ("MX", 902), ("AR", 655)]
 POSTINGS = 2611
 EVIDENCE = [
@@ -84,6 +94,22 @@ def categories(rows):
         counts = [r["job_count"] for r in rows if r["category"] == name]
         out.append({"category": name, "skills": len(counts), "job_count": min(POSTINGS, round(sum(counts) * 0.62))})
     return sorted(out, key=lambda c: (-c["job_count"], c["category"]))
+
+
+def occupations():
+    rows = []
+    for i, (label, isco, cuoc) in enumerate(OCCUPATIONS):
+        title = label.split("/")[0].capitalize()
+        rows.append({
+            "label": label, "uri": f"https://taxonomy.example/occupation/{i + 1:04d}" if isco else None,
+            "isco": isco, "cuoc": cuoc, "job_count": round(430 / (1 + i) ** 0.8),
+            "titles": [{
+                "job_id": f"00000000-0000-7000-8000-{i + 101:012d}", "portal": "portal-uno", "country": "CO",
+                "url": f"https://portal.example/oferta/{i + 101}", "published": "2026-10-20", "field": "title",
+                "span": {"start": 0, "end": len(title)}, "before": "", "surface": title, "after": "",
+                "method": ["rule"], "confidence": 0.9}] if i < 3 else [],
+        })
+    return {"rows": rows, "without": POSTINGS - sum(r["job_count"] for r in rows)}
 
 
 def clusters(rng, rows):
@@ -172,7 +198,7 @@ def document():
         ],
         "totals": {"skills": 1311, "skills_with_uri": 774, "postings_with_skills": 2540, "postings_with_digital": 1432, "explicit_mentions": 19_342,
                    "implicit_mentions": 2_118, "mentions_with_uri": 15_020},
-        "skills": rows, "categories": categories(rows), "clusters": section, "evidence": evidence(rng),
+        "skills": rows, "categories": categories(rows), "occupations": occupations(), "clusters": section, "evidence": evidence(rng),
         "quality": {
             "duplicates_folded": 516,
             # Of a report over a part of the store, as its filter makes it.

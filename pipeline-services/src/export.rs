@@ -21,7 +21,7 @@ use crate::{
 /// The rows of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// Rows of `raw_jobs` without `raw_html`.
+    /// Rows of `raw_jobs` without `raw_html`, with the occupation of each.
     Postings,
     /// Rows of `enhanced_skills` with portal and country of the posting and the span they came
     /// from.
@@ -337,6 +337,12 @@ const POSTING_COLUMNS: &[&str] = &[
     "scraped_at",
     "content_hash",
     "is_processed",
+    "occupation_uri",
+    "occupation_label",
+    "occupation_isco",
+    "occupation_cuoc",
+    "occupation_cuoc_label",
+    "occupation_score",
 ];
 /// In the order of [`skill_row`].
 const SKILL_COLUMNS: &[&str] = &[

@@ -31,7 +31,7 @@ use crate::{
     domain::{
         posting::{Document, Field},
         skill::{Mention, Method},
-        taxonomy::Concept,
+        taxonomy::{Concept, Occupation},
     },
     lexicon::Lexicon,
     taxonomy::Taxonomy,
@@ -64,17 +64,6 @@ pub struct NerEntity {
     /// One past the last code point.
     pub end: u32,
     /// `skill` or `knowledge`.
-    pub label: String,
-    /// 0..1.
-    pub score: f32,
-}
-
-/// The occupation of an advertisement.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Occupation {
-    /// Concept of the taxonomy.
-    pub uri: String,
-    /// Its preferred label in the document's language.
     pub label: String,
     /// 0..1.
     pub score: f32,
@@ -282,7 +271,14 @@ impl Extractor {
         let ranked = self.taxonomy.as_deref()?.occupation(title, self.lexicon.titles())?;
         let concept: &Concept = ranked.concept;
         let label = concept.preferred_label(language.tag())?.to_owned();
-        Some(Occupation { uri: concept.uri.clone(), label, score: ranked.score })
+        Some(Occupation {
+            uri: Some(concept.uri.clone()),
+            label,
+            score: ranked.score,
+            isco: concept.isco().map(str::to_owned),
+            cuoc: None,
+            cuoc_label: None,
+        })
     }
 }
 

@@ -29,6 +29,11 @@ pub mod domain {
     pub mod skill {
         pub use crate::domain::skill::{EnhancedSkill, Maker, Makers, Mention, Method, SkillKind};
     }
+
+    /// `crate::domain::taxonomy`.
+    pub mod taxonomy {
+        pub use crate::domain::taxonomy::Occupation;
+    }
 }
 
 /// `crate::enhancer`.
@@ -139,6 +144,11 @@ pub mod store {
     /// `crate::store::figures`.
     pub mod figures {
         pub use crate::store::figures::extent;
+    }
+
+    /// `crate::store::occupations`.
+    pub mod occupations {
+        pub use crate::store::occupations::replace;
     }
 
     /// `crate::store::postings`.

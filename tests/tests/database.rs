@@ -11,6 +11,8 @@ mod collection;
 mod exports;
 #[path = "database/intake.rs"]
 mod intake;
+#[path = "database/occupations.rs"]
+mod occupations;
 #[path = "database/privacy.rs"]
 mod privacy;
 #[path = "database/queue.rs"]

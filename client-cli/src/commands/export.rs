@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 /// Kinds of rows.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Subject {
-    /// Rows of raw_jobs.
+    /// Rows of raw_jobs, with the occupation of each.
     Postings,
     /// Rows of enhanced_skills.
     Skills,

@@ -38,7 +38,7 @@ enum Action {
         #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=500))]
         limit: i32,
     },
-    /// Show one posting with its sightings and skills.
+    /// Show one posting with its sightings, occupation and skills.
     Show {
         /// Posting id (`job_id`).
         id: String,

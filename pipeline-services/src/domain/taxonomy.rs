@@ -59,9 +59,34 @@ impl Concept {
             .map(|label| label.text.as_str())
     }
 
+    /// The ISCO-08 unit group of an occupation, four digits, where its class is one. ESCO's groups
+    /// may have a `C` before them.
+    pub fn isco(&self) -> Option<&str> {
+        let code = self.class.strip_prefix('C').unwrap_or(&self.class);
+        let unit_group = code.len() == 4 && code.bytes().all(|byte| byte.is_ascii_digit());
+        (self.kind == ConceptKind::Occupation && unit_group).then_some(code)
+    }
+
     fn preferred_in(&self, language: &str) -> Option<&Label> {
         self.labels.iter().find(|label| label.preferred && label.language == language)
     }
+}
+
+/// The occupation of an advertisement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Occupation {
+    /// Concept of the taxonomy; none where only a CUOC code is known.
+    pub uri: Option<String>,
+    /// The concept's preferred label in the document's language, else the name of the CUOC code.
+    pub label: String,
+    /// 0..1.
+    pub score: f32,
+    /// Unit group of ISCO-08, four digits.
+    pub isco: Option<String>,
+    /// Code of the Colombian classification of occupations.
+    pub cuoc: Option<String>,
+    /// Name of that code.
+    pub cuoc_label: Option<String>,
 }
 
 /// A typed edge between two concepts.
@@ -73,4 +98,24 @@ pub struct Relation {
     pub kind: String,
     /// URI of the target.
     pub to: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_group_has_four_digits() {
+        let check = |kind, class: &str, expected: Option<&str>| {
+            let concept = Concept { uri: String::new(), kind, class: class.to_owned(), labels: Vec::new() };
+            assert_eq!(concept.isco(), expected, "{class}");
+        };
+        check(ConceptKind::Occupation, "7513", Some("7513"));
+        check(ConceptKind::Occupation, "C0110", Some("0110"));
+        check(ConceptKind::Occupation, "751", None);
+        check(ConceptKind::Occupation, "C75131", None);
+        check(ConceptKind::Occupation, "751٣", None);
+        check(ConceptKind::Occupation, "", None);
+        check(ConceptKind::Skill, "7513", None);
+    }
 }

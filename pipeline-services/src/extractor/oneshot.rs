@@ -122,7 +122,14 @@ pub fn answer(
     let listed = skills.iter().zip(mentions).filter(|(skill, _)| skill.duplicate_of.is_none());
     let listed: Vec<Value> = listed.map(|(skill, mention)| entry(skill, mention)).collect();
     let occupation = extraction.occupation.as_ref().map(|occupation| {
-        json!({ "uri": occupation.uri, "label": occupation.label, "score": rounded(occupation.score) })
+        json!({
+            "uri": occupation.uri,
+            "label": occupation.label,
+            "score": rounded(occupation.score),
+            "isco": occupation.isco,
+            "cuoc": occupation.cuoc,
+            "cuoc_label": occupation.cuoc_label,
+        })
     });
     json!({
         "id": id,
@@ -225,5 +232,22 @@ mod tests {
                 .unwrap();
         assert!(parse_document(&long("description", 200_000)).is_ok());
         assert_eq!((read.document.title.as_str(), read.document.country.as_deref()), ("T", Some("CO")));
+    }
+
+    #[test]
+    fn an_occupation_has_every_key() {
+        let occupation = crate::domain::taxonomy::Occupation {
+            uri: None,
+            label: "Panaderos".to_owned(),
+            score: 0.9,
+            isco: Some("7512".to_owned()),
+            cuoc: None,
+            cuoc_label: None,
+        };
+        let extraction = Extraction { language: "es", mentions: Vec::new(), occupation: Some(occupation) };
+        let found = answer(&json!(1), &extraction, &[], &BTreeMap::new());
+        let expected = json!({ "uri": null, "label": "Panaderos", "score": 0.9, "isco": "7512",
+            "cuoc": null, "cuoc_label": null });
+        assert_eq!(found["occupation"], expected);
     }
 }

@@ -182,6 +182,11 @@ fn outcome_of(
     }
 }
 
+/// NAME@VERSION of the taxonomy in use.
+fn taxonomy_name(extractor: &Extractor) -> Option<String> {
+    extractor.taxonomy().map(|taxonomy| format!("{}@{}", taxonomy.name(), taxonomy.version()))
+}
+
 fn extract(
     extractor: &Extractor,
     version: &str,
@@ -195,6 +200,8 @@ fn extract(
         version: version.to_owned(),
         duration_ms: started.elapsed().as_secs_f64() * 1000.0,
         mentions: extraction.mentions,
+        occupation: extraction.occupation,
+        taxonomy: taxonomy_name(extractor),
     }
 }
 
@@ -213,13 +220,11 @@ impl Stage for ExtractorStage {
         let coverage = runs::coverage(&mut connection, run, StageName::Extract, &version).await?;
         let nothing = coverage.is_empty();
         let lexicon = extractor.lexicon();
-        let taxonomy =
-            extractor.taxonomy().map(|taxonomy| format!("{}@{}", taxonomy.name(), taxonomy.version()));
         let facts = ExtractFacts {
             version: Some(version),
             lexicon: Some(lexicon.digest().to_owned()),
             lexicon_entries: lexicon.entries().len(),
-            taxonomy,
+            taxonomy: taxonomy_name(&extractor),
             taggers: choice.taggers,
         };
         Ok(Plan {

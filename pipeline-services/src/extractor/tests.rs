@@ -211,7 +211,7 @@ fn the_taxonomy_adds_labels_and_links() {
         description: "Sabe de quesería artesanal y también de Python".to_owned(),
         ..Document::default()
     });
-    assert_eq!(found.occupation.unwrap().uri, "o:1");
+    assert_eq!(found.occupation.unwrap().uri.as_deref(), Some("o:1"));
     let links: Vec<_> =
         found.mentions.iter().map(|mention| (mention.label.as_str(), mention.uri.as_deref())).collect();
     assert_eq!(links, [("quesería artesanal", Some("t:1")), ("Python", Some("t:2"))]);

@@ -69,12 +69,14 @@ impl Chart {
     }
 }
 
-/// The charts `document` has data for: top skills, skills by country, categories, cluster map.
+/// The charts `document` has data for: top skills, skills by country,
+/// occupations, categories, cluster map.
 pub(crate) fn charts(document: &ReportDocument, heading: Heading) -> Vec<Chart> {
     let words = Words::of(document.language);
     [
         bars::top_skills(document, words, heading),
         bars::country_skills(document, words, heading),
+        bars::occupations(document, words, heading),
         bars::categories(document, words, heading),
         map::cluster_map(document, words, heading),
     ]

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 mod clusters;
 mod consistency;
+mod occupations;
 mod scope;
 
 pub(crate) use clusters::{ClusterMetrics, ClusterRow, ClusterSection, MapPoint};
+pub(crate) use occupations::{OccupationRow, OccupationSection};
 pub use scope::Filter;
 pub(crate) use scope::{CountryScope, DateRange, PortalScope, Scope};
 
@@ -81,6 +83,8 @@ pub struct ReportDocument {
     pub skills: Vec<SkillRow>,
     /// Skill categories, most demanded first.
     pub categories: Vec<CategoryRow>,
+    /// Occupations of the postings.
+    pub occupations: OccupationSection,
     /// The cluster analysis; none if it did not run.
     pub clusters: Option<ClusterSection>,
     /// For a sample of skills, the sentences their figures came from.

@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod clusters;
+mod occupations;
 
 /// Skills whose evidence is shown: as many as the chart of top skills has.
 const SHOWN_SKILLS: usize = 15;
@@ -93,6 +94,7 @@ pub(super) async fn document(
         notices: notices(run, &facts, edition, found),
         totals: totals(connection, &scope, &rows).await?,
         categories: categories(connection, &scope).await?,
+        occupations: occupations::section(connection, &scope).await?,
         evidence: evidence(connection, &scope, &skills).await?,
         quality: quality(connection, &scope, &extent).await?,
         methods: methods(&facts, taxonomy),

@@ -48,6 +48,7 @@ fn part(name: &str, document: &ReportDocument, words: Words, data: &str) -> Opti
         "skills" => sections::skills(document, words),
         "clusters" => sections::clusters(document, words),
         "countries" => sections::countries(document, words),
+        "occupations" => sections::occupations(document, words),
         "composition" => sections::composition(document, words),
         "quality" => sections::quality(document, words),
         "methods" => sections::methods(document, words),
@@ -73,6 +74,7 @@ mod tests {
         let words = Words::of(Default::default());
         assert!(page.contains(words.get("skills.empty")));
         assert!(page.contains(words.get("clusters.empty")));
+        assert!(page.contains(words.get("occupations.empty")));
         assert!(!page.contains("<canvas") && !page.contains("id=\"skills-table\""));
     }
 
@@ -95,7 +97,7 @@ mod tests {
     fn every_share_says_what_it_is_a_part_of() {
         let page = html(&sample::full()).unwrap();
         let n = "% de ofertas (n\u{a0}=\u{a0}2.611)";
-        assert_eq!(page.matches(n).count(), 2, "skills and categories");
+        assert_eq!(page.matches(n).count(), 3, "skills, occupations and categories");
         for code in ["1.180", "902", "655"] {
             assert!(page.contains(&format!("% de ofertas (n\u{a0}=\u{a0}{code})")), "{code}");
         }

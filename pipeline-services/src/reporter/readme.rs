@@ -41,6 +41,7 @@ fn what(file: &Artefact) -> &'static str {
         "run.json" => "readme.run",
         "skills.csv" => "readme.skills",
         "country_skills.csv" => "readme.country_skills",
+        "occupations.csv" => "readme.occupations",
         "clusters.csv" => "readme.clusters",
         "evidence.csv" => "readme.evidence",
         _ => "readme.chart",

@@ -4,7 +4,8 @@
 //! format: what a renderer does with these is what its tests look at.
 
 use super::document::{
-    CharSpan, CountryCount, CountryScope, Notice, Quote, ReportDocument, SkillEvidence, SkillRow,
+    CharSpan, CountryCount, CountryScope, Notice, OccupationRow, OccupationSection, Quote, ReportDocument,
+    SkillEvidence, SkillRow,
 };
 
 /// The invented document that also serves authors of templates.
@@ -17,6 +18,7 @@ pub(super) fn small() -> ReportDocument {
     let mut document = full();
     document.skills.truncate(4);
     document.categories.truncate(2);
+    document.occupations.rows.truncate(2);
     document.evidence.truncate(2);
     if let Some(section) = &mut document.clusters {
         section.clusters.truncate(2);
@@ -42,6 +44,7 @@ pub(super) fn empty() -> ReportDocument {
     document.totals = Default::default();
     document.skills.clear();
     document.categories.clear();
+    document.occupations = Default::default();
     document.clusters = None;
     document.evidence.clear();
     document.quality = Default::default();
@@ -77,6 +80,8 @@ pub(super) fn hostile() -> ReportDocument {
             ..template.clone()
         })
         .collect();
+    document.occupations =
+        OccupationSection { rows: HOSTILE.into_iter().map(occupation).collect(), without: 0 };
     document.title = Some(HOSTILE.join(" "));
     document.notices = HOSTILE.iter().map(|t| Notice::Other { text: (*t).to_owned() }).collect();
     document.scope.countries =
@@ -95,6 +100,17 @@ pub(super) fn hostile() -> ReportDocument {
     document.models.iter_mut().for_each(|m| m.name = HOSTILE[0].to_owned());
     document.methods.code_version = HOSTILE[0].to_owned();
     document
+}
+
+fn occupation(text: &str) -> OccupationRow {
+    OccupationRow {
+        label: text.to_owned(),
+        uri: Some(format!("javascript:{text}")),
+        isco: Some(text.to_owned()),
+        cuoc: Some(text.to_owned()),
+        job_count: 3,
+        titles: evidence(text).quotes,
+    }
 }
 
 fn evidence(text: &str) -> SkillEvidence {

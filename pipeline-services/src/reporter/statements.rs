@@ -38,6 +38,17 @@ pub(super) fn country_note(document: &ReportDocument, words: Words) -> Option<St
     Some(words.fill(key, &[("countries", &words.list(&small)), ("min", &words.count(MIN_GROUP))]))
 }
 
+/// The number of postings without an occupation, and where to find the occupation of each.
+pub(super) fn occupation_note(document: &ReportDocument, words: Words) -> String {
+    let (without, postings) = (document.occupations.without, document.scope.postings);
+    let values = [
+        ("without", &*words.count(without)),
+        ("n", &*words.count(postings)),
+        ("share", &*words.share(without, postings)),
+    ];
+    words.fill("occupations.without", &values)
+}
+
 /// The part of the clusters that is of the whole store; none where the report covers all that was
 /// clustered.
 pub(super) fn cluster_note(document: &ReportDocument, words: Words) -> Option<String> {
@@ -134,8 +145,9 @@ fn esco(document: &ReportDocument, words: Words) -> String {
         return words.fill("about.esco_used", &[("version", &taxonomy.version)]);
     }
     // A taxonomy of another name may hold ESCO's concepts, which ask for the same acknowledgement.
-    let mut uris = document.skills.iter().filter_map(|skill| skill.uri.as_deref());
-    if uris.any(|uri| uri.starts_with(ESCO_URIS)) {
+    let skills = document.skills.iter().filter_map(|skill| skill.uri.as_deref());
+    let occupations = document.occupations.rows.iter().filter_map(|row| row.uri.as_deref());
+    if skills.chain(occupations).any(|uri| uri.starts_with(ESCO_URIS)) {
         let name = taxonomy.map_or_else(String::new, |t| format!("{} {}", t.name, t.version));
         return words.fill("about.esco_uris", &[("taxonomy", name.trim())]);
     }

@@ -20,13 +20,15 @@ pub(crate) struct Table {
     pub csv: Vec<u8>,
 }
 
-/// All tables: `skills.csv`, `country_skills.csv`, `clusters.csv`, `evidence.csv`. A report without
+/// All tables: `skills.csv`, `country_skills.csv`, `occupations.csv`, `clusters.csv`,
+/// `evidence.csv`. A report without
 /// rows for one has the heading line only.
 pub(crate) fn tables(document: &ReportDocument, dialect: Dialect) -> Result<Vec<Table>> {
     let skills = document.skills.iter().enumerate().map(|(i, s)| skill(document, i, s));
     Ok(vec![
         table("skills.csv", &SKILLS, dialect, skills)?,
         table("country_skills.csv", &COUNTRY_SKILLS, dialect, country_skills(document))?,
+        table("occupations.csv", &OCCUPATIONS, dialect, occupations(document))?,
         table("clusters.csv", &CLUSTERS, dialect, clusters(document))?,
         table("evidence.csv", &EVIDENCE, dialect, evidence(document))?,
     ])
@@ -57,6 +59,18 @@ const COUNTRY_SKILLS: [&str; 8] = [
     "low_percent",
     "high_percent",
     "comparable",
+];
+const OCCUPATIONS: [&str; 10] = [
+    "rank",
+    "occupation",
+    "isco",
+    "cuoc",
+    "uri",
+    "job_count",
+    "postings",
+    "share_percent",
+    "low_percent",
+    "high_percent",
 ];
 const CLUSTERS: [&str; 7] = ["rank", "cluster_id", "label", "size", "job_count", "cohesion", "top_skills"];
 const EVIDENCE: [&str; 15] = [
@@ -162,6 +176,17 @@ fn country_skills(document: &ReportDocument) -> impl Iterator<Item = Vec<Cell>> 
             cells.push(number(comparable));
             cells
         })
+    })
+}
+
+fn occupations(document: &ReportDocument) -> impl Iterator<Item = Vec<Cell>> {
+    document.occupations.rows.iter().enumerate().map(move |(i, row)| {
+        // Codes are texts: "0110" would lose its zero as a number.
+        let mut cells = vec![number(i + 1), text(&row.label)];
+        cells.extend([&row.isco, &row.cuoc, &row.uri].map(|code| text(code.as_deref().unwrap_or_default())));
+        cells.push(number(row.job_count));
+        cells.extend(share(row.job_count, document.scope.postings));
+        cells
     })
 }
 

@@ -30,7 +30,7 @@ fn all_formats_are_written_and_described() {
     described.sort();
     assert_eq!(names(&out), described);
     let expected = "README.md categories.png cluster_map.png clusters.csv country_skills.csv country_skills.png evidence.csv \
-         report.html report.json report.pdf run.json skills.csv top_skills.png";
+         occupations.csv occupations.png report.html report.json report.pdf run.json skills.csv top_skills.png";
     assert_eq!(described.join(" "), expected);
     for artefact in &artefacts {
         let content = std::fs::read(out.join(&artefact.name)).unwrap();
@@ -62,8 +62,15 @@ fn only_the_wanted_formats_are_written() {
     };
     check("json", &["README.md", "report.json"]);
     check("html", &["README.md", "report.html", "report.json"]);
-    let csv =
-        ["README.md", "clusters.csv", "country_skills.csv", "evidence.csv", "report.json", "skills.csv"];
+    let csv = [
+        "README.md",
+        "clusters.csv",
+        "country_skills.csv",
+        "evidence.csv",
+        "occupations.csv",
+        "report.json",
+        "skills.csv",
+    ];
     check("csv", &csv);
 }
 
@@ -113,6 +120,9 @@ fn a_document_that_contradicts_itself_is_refused() {
     check(&|d| d.skills[0].implicit_count = u64::MAX, "skills[0].job_count and implicit_count");
     check(&|d| d.skills[1].countries[0].country = "XX".into(), "skills[1].countries names `XX`");
     check(&|d| d.scope.countries[1].code = "CO".into(), "names one twice");
+    check(&|d| d.occupations.without += 1, "occupations counts 2612 postings, of 2611");
+    check(&|d| d.occupations.rows[0].job_count = u64::MAX, "occupations counts");
+    check(&|d| d.occupations.rows[0].titles[0].confidence = -1.0, "confidence -1");
     check(&|d| d.evidence[0].quotes[0].confidence = 1.5, "confidence 1.5");
     let clusters = |d: &mut ReportDocument| d.clusters.clone().unwrap();
     check(
@@ -198,9 +208,12 @@ mod charts_of_documents {
 
     #[test]
     fn every_document_gets_the_charts_it_has_data_for() {
-        let all = ["top_skills", "country_skills", "categories", "cluster_map"];
+        let all = ["top_skills", "country_skills", "occupations", "categories", "cluster_map"];
         assert_eq!(check_images(&sample::full()), all);
-        assert_eq!(check_images(&sample::hostile()), ["top_skills", "categories", "cluster_map"]);
+        assert_eq!(
+            check_images(&sample::hostile()),
+            ["top_skills", "occupations", "categories", "cluster_map"]
+        );
         assert_eq!(check_images(&sample::empty()), [""; 0]);
     }
 
@@ -212,6 +225,9 @@ mod charts_of_documents {
         let long = "una habilidad cuyo nombre necesita dos renglones en cualquier gráfico de este informe";
         for skill in &mut wide.skills {
             skill.label = format!("{long} {}", skill.label);
+        }
+        for occupation in &mut wide.occupations.rows {
+            occupation.label = format!("{long} {}", occupation.label);
         }
         if let Some(section) = &mut wide.clusters {
             section.clusters.iter_mut().for_each(|cluster| cluster.label = long.to_owned());
@@ -248,7 +264,7 @@ mod charts_of_documents {
     #[test]
     fn charts_say_how_many_postings_they_rest_on() {
         let drawn: String = charts(&sample::full(), Heading::Shown).iter().map(Chart::svg).collect();
-        assert_eq!(drawn.matches("(n\u{a0}=\u{a0}2.611)").count(), 2, "top skills and categories");
+        assert_eq!(drawn.matches("(n\u{a0}=\u{a0}2.611)").count(), 3, "top skills, occupations, categories");
         assert_eq!(drawn.matches("(n\u{a0}=\u{a0}1.180)").count(), 1, "the countries' chart");
     }
 
@@ -264,7 +280,7 @@ mod charts_of_documents {
             let point = MapPoint { label: "a".into(), x: 1.0, y: 1.0, cluster: None, job_count: 0 };
             section.points = vec![point.clone(), point];
         }
-        assert_eq!(check_images(&document).len(), 3);
+        assert_eq!(check_images(&document).len(), 4);
     }
 
     #[test]

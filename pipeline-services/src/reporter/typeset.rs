@@ -29,6 +29,7 @@ const VECTOR_LIMIT: usize = 2_500;
 const LIMITS: Limits = Limits {
     skills: 40,
     country_skills: 15,
+    occupations: 25,
     clusters: 40,
     top_skills: 6,
     evidence: 15,
@@ -124,6 +125,7 @@ struct TemplateData<'a> {
     rankings: Vec<PrintedRanking<'a>>,
     country_note: Option<String>,
     cluster_note: Option<String>,
+    occupation_note: String,
     cautions: Vec<String>,
     parameters: Vec<(String, String)>,
     about: Vec<(String, String)>,
@@ -150,6 +152,7 @@ struct Image {
 struct Limits {
     skills: usize,
     country_skills: usize,
+    occupations: usize,
     clusters: usize,
     top_skills: usize,
     evidence: usize,
@@ -272,6 +275,7 @@ fn template_data(
         rankings: printed_rankings(document, words),
         country_note: statements::country_note(document, words),
         cluster_note: statements::cluster_note(document, words),
+        occupation_note: statements::occupation_note(document, words),
         cautions: statements::limits(document, words),
         parameters: statements::parameters(document, words),
         about: statements::about(document, words),

@@ -12,6 +12,7 @@ use crate::{
     domain::{
         run::Problem,
         skill::{EnhancedSkill, Makers, Mention},
+        taxonomy::Occupation,
     },
     intake::Prepared,
     store::{analyses::Clustering, reports::Artefact, visits::VisitProgress},
@@ -48,7 +49,7 @@ pub enum Effect {
         /// Work left out, in one sentence.
         problem: Option<Problem>,
     },
-    /// The mentions of a posting.
+    /// The mentions and the occupation of a posting.
     Extracted {
         /// Posting.
         job_id: Uuid,
@@ -58,6 +59,10 @@ pub enum Effect {
         duration_ms: f64,
         /// Mentions in reading order.
         mentions: Vec<Mention>,
+        /// The occupation of the title, if one clearly fits.
+        occupation: Option<Occupation>,
+        /// NAME@VERSION of the taxonomy in use.
+        taxonomy: Option<String>,
     },
     /// The enhanced skills of a posting.
     Enhanced {

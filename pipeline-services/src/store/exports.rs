@@ -43,7 +43,7 @@ impl<K: Copy> From<Vec<Keyed<K>>> for Rows<K> {
     }
 }
 
-/// Rows of `raw_jobs` without `raw_html`, after this posting.
+/// Rows of `raw_jobs` without `raw_html`, with their occupations, after this posting.
 ///
 /// # Errors
 /// If the statement fails.
@@ -61,9 +61,14 @@ pub(crate) async fn postings(
                    select from sighting s where s.job_id = p.job_id
                      and ($1 is null or s.portal = $1) and ($2 is null or s.country = $2) offset 0))
                order by p.job_id limit 200)
-           select page.job_id as "key!", to_jsonb(r) - 'raw_html' as "object!"
+           select page.job_id as "key!", to_jsonb(r) - 'raw_html' || jsonb_build_object(
+               'occupation_uri', o.uri, 'occupation_label', o.label, 'occupation_isco', o.isco,
+               'occupation_cuoc', o.cuoc, 'occupation_cuoc_label', o.cuoc_label,
+               'occupation_score', o.score) as "object!"
            from page cross join lateral (select * from raw_jobs r
                where r.country = page.country and r.job_id = page.job_id offset 0) r
+           left join lateral (select * from posting_occupation o
+               where o.job_id = page.job_id offset 0) o on true
            order by page.job_id"#,
         filter.portal,
         filter.country,

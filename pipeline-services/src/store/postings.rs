@@ -339,7 +339,8 @@ pub(crate) async fn list(
     .await
 }
 
-/// A posting with its sightings and skills as one JSON object under the published column names.
+/// A posting with its sightings, occupation and skills as one JSON object under the published
+/// column names.
 ///
 /// # Errors
 /// If the statement fails.
@@ -349,6 +350,7 @@ pub(crate) async fn show(connection: &mut PgConnection, job_id: Uuid) -> sqlx::R
                'previous_job_id', p.previous_job_id,
                'sightings', (select coalesce(jsonb_agg(to_jsonb(s) - 'job_id' order by s.sighting_id), '[]')
                    from sighting s where s.job_id = p.job_id),
+               'occupation', (select to_jsonb(o) - 'job_id' from posting_occupation o where o.job_id = p.job_id),
                'extracted_skills', (select coalesce(jsonb_agg(to_jsonb(x) - 'job_id'
                        order by x.source_field desc, x.span_start), '[]')
                    from extracted_skills x where x.job_id = p.job_id),

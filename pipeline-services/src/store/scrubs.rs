@@ -120,6 +120,9 @@ pub(crate) async fn rewrite(
         sqlx::query!("delete from extracted_skills where job_id = $1", job_id)
             .execute(&mut *connection)
             .await?;
+        sqlx::query!("delete from posting_occupation where job_id = $1", job_id)
+            .execute(&mut *connection)
+            .await?;
         // Without a version on record, the next run takes the posting up again.
         sqlx::query!("delete from posting_stage where job_id = $1", job_id).execute(&mut *connection).await?;
     }

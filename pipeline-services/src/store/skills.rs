@@ -399,7 +399,7 @@ fn method_list(mention: &Mention) -> String {
 }
 
 /// Confidence as stored: four decimals, so that a value reads back as it was written.
-fn rounded(confidence: f32) -> f64 {
+pub(super) fn rounded(confidence: f32) -> f64 {
     (f64::from(confidence) * 10_000.0).round() / 10_000.0
 }
 

@@ -16,7 +16,7 @@ use crate::{
     intake::{self, Prepared},
     stage::{Effect, Plan},
     store::{
-        PgConnection, SqlResult, analyses, embeddings,
+        PgConnection, SqlResult, analyses, embeddings, occupations,
         postings::{self, Stored},
         reports, runs,
         skills::{self, Enhanced, Finished},
@@ -51,9 +51,11 @@ pub(super) async fn apply(
                 None => Ok(()),
             }
         }
-        Effect::Extracted { job_id, version, duration_ms, mentions } => {
+        Effect::Extracted { job_id, version, duration_ms, mentions, occupation, taxonomy } => {
             let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
             skills::replace_extracted(connection, &finished, mentions).await?;
+            // After the mentions, whose lock keeps another run from the posting until the end.
+            occupations::replace(connection, &finished, occupation.as_ref(), taxonomy.as_deref()).await?;
             // On the transaction of the mentions, so that no crash leaves a posting that never goes
             // on.
             follow_on(connection, task.run_id, *job_id, max_retries).await

@@ -32,12 +32,13 @@ fn data(document: Value) -> Value {
         "rankings": rankings(&document),
         "country_note": "No se ponen al lado de los demás: Perú (n = 28).",
         "cluster_note": null,
+        "occupation_note": "1.077 de las 2.611 ofertas (41,2 %) no tienen ocupación.",
         "cautions": ["Los anuncios en línea no son el mercado laboral."],
         "parameters": [["umap.n_neighbors", "15"], ["vectores", "example/encoder-small @ 3f2a9c0d11e84b7796aa"]],
         "about": [["Autor", "no indicado"], ["Licencia de las cifras", "CC BY 4.0"]],
         "charts": {},
         "limits": {
-            "skills": 40, "country_skills": 15, "clusters": 40, "top_skills": 6, "evidence": 15, "quotes": 2, "decimals_from": 100,
+            "skills": 40, "country_skills": 15, "occupations": 25, "clusters": 40, "top_skills": 6, "evidence": 15, "quotes": 2, "decimals_from": 100,
         },
         "document": document,
     })
@@ -85,7 +86,13 @@ fn large() -> Value {
         let rows = rows.as_array_mut().unwrap();
         *rows = rows.iter().cloned().cycle().take(rows.len() * times).collect();
     };
-    for (table, times) in [("/skills", 3), ("/clusters/clusters", 6), ("/evidence", 5), ("/categories", 2)] {
+    for (table, times) in [
+        ("/skills", 3),
+        ("/clusters/clusters", 6),
+        ("/evidence", 5),
+        ("/categories", 2),
+        ("/occupations/rows", 4),
+    ] {
         repeat(document.pointer_mut(table).unwrap(), times);
     }
     document
@@ -98,7 +105,7 @@ fn charts(folder: &Path) -> Value {
         std::fs::write(folder.join(format!("{name}.svg")), svg).unwrap();
         json!({"file": format!("{name}.svg"), "alt": name})
     };
-    let names = ["top_skills", "country_skills", "categories", "cluster_map"];
+    let names = ["top_skills", "country_skills", "occupations", "categories", "cluster_map"];
     names.into_iter().map(|name| (name.to_owned(), chart(name))).collect::<serde_json::Map<_, _>>().into()
 }
 

@@ -24,6 +24,9 @@ async fn fill(pool: &PgPool) {
          insert into sighting (portal, external_id, country, url, job_id, first_seen, last_seen)
              select case when content_hash like '%7' then 'q' else 'p' end, content_hash, country, 'https://p.example',
                  job_id, now(), now() from posting;
+         insert into posting_occupation (job_id, uri, label, score, isco, cuoc, cuoc_label, version)
+             select job_id, 'o:1', 'panadero/panadera', 0.9, '7512', '75120', 'Panaderos', 'test'
+             from posting where content_hash like '%7';
          insert into skill (label, kind, category) select 'Skill ' || n, 'hard', 'tool' from generate_series(1, {SKILLS}) n;
          insert into extracted_skills (job_id, skill_text, skill_type, extraction_method, confidence_score,
                  source_section, span_start, span_end, label, kind, category, source_field, place)
@@ -76,6 +79,7 @@ async fn every_row_is_read_once_and_written_once(pool: PgPool) {
         (Subject::Skills, "enhanced_skills", POSTINGS * SKILLS),
         (Subject::Skills, "extracted_skills", POSTINGS * SKILLS),
         (Subject::Postings, "raw_jobs", POSTINGS),
+        (Subject::Postings, "posting_occupation", POSTINGS / 16),
     ] {
         let before = read(&pool, table).await;
         let lines = exported(&pool, subject, Format::Jsonl, None).await;
@@ -98,4 +102,13 @@ async fn every_row_is_read_once_and_written_once(pool: PgPool) {
         "{}",
         csv[1]
     );
+    let csv = exported(&pool, Subject::Postings, Format::Csv(Dialect::Plain), None).await;
+    let columns = "is_processed,occupation_uri,occupation_label,occupation_isco,occupation_cuoc,\
+         occupation_cuoc_label,occupation_score";
+    assert!(csv[0].ends_with(columns), "{}", csv[0]);
+    let coded = ",o:1,panadero/panadera,7512,75120,Panaderos,0.9";
+    let (with, without): (Vec<&String>, Vec<&String>) =
+        csv[1..].iter().partition(|line| line.ends_with(coded));
+    assert_eq!(with.len() as i64, sighted);
+    assert!(without.iter().all(|line| line.ends_with(",,,,,,")), "{without:?}");
 }

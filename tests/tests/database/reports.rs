@@ -51,6 +51,11 @@ async fn store(pool: &PgPool) {
          from sighting s join skill k on k.label = 'Hornear' or k.label = case s.country when 'CO' then 'Excel' else 'Inglés' end
          where s.country = 'CO' or not exists (
              select from sighting o where o.job_id = s.job_id and o.country = 'CO')",
+        "insert into posting_occupation (job_id, uri, label, score, isco, cuoc, version)
+         select job_id, 'o:1', case when title like '%1' then 'baker' else 'panadero/panadera' end, 0.9, '7512', '75120', 'test'
+         from raw_jobs where country = 'CO'",
+        "insert into posting_occupation (job_id, label, score, cuoc, version)
+         select job_id, 'Ayudantes de cocina', 0.8, '94110', 'test' from sighting where url like '%-20003'",
         "insert into embedding_model (name, revision, prompt, dimensions) values ('test/encoder', '1', '', 2)",
         "insert into refused_item (source, field, count) values ('import', 'title', 7)",
     ] {
@@ -124,6 +129,15 @@ async fn report_with(
     (document, names.map(read).collect())
 }
 
+/// Label, unit group, code and postings of each occupation, and the postings without one.
+fn occupations(document: &ReportDocument) -> (Vec<String>, u64) {
+    let rows = document.occupations.rows.iter().map(|row| {
+        let code = |code: &Option<String>| code.clone().unwrap_or_default();
+        format!("{} {} {} {}", row.label, code(&row.isco), code(&row.cuoc), row.job_count)
+    });
+    (rows.collect(), document.occupations.without)
+}
+
 fn labels(document: &ReportDocument) -> Vec<(&str, u64)> {
     document.skills.iter().map(|skill| (skill.label.as_str(), skill.job_count)).collect()
 }
@@ -144,6 +158,13 @@ async fn without_a_filter_a_report_covers_the_store(pool: PgPool) {
     assert_eq!(labels(&document), [("Hornear", 5), ("Excel", 3), ("Inglés", 2)]);
     assert_eq!(clusters(&document), [("Hornear · Excel", 2, 5), ("Inglés", 1, 2)]);
     assert!(document.scope.filters.is_empty());
+    let expected = ["panadero/panadera 7512 75120 3", "Ayudantes de cocina  94110 1"].map(str::to_owned);
+    assert_eq!(occupations(&document), (expected.to_vec(), 1));
+    let titles = document.occupations.rows.iter().flat_map(|row| &row.titles);
+    let titles: Vec<_> = titles.map(|title| (title.surface.as_str(), title.confidence)).collect();
+    assert_eq!(titles.len(), 4, "each posting is shown: {titles:?}");
+    assert_eq!(titles[3], ("Panadero 3", 0.8));
+    assert!(files.contains("1 de las 5 ofertas (20\u{a0}%) no tienen ocupación"));
     assert_eq!(document.quality.refused.as_ref().unwrap()[0].count, 7);
     assert!(files.contains("Inglés") && files.contains("ninguno: todas las ofertas guardadas"));
 }
@@ -164,11 +185,12 @@ async fn every_filter_holds_on_every_page(pool: PgPool) {
         assert_eq!(labels(&document), [("Excel", 3), ("Hornear", 3)]);
         assert!(document.skills.iter().all(|skill| skill.countries.iter().all(|c| c.country == "CO")));
         assert_eq!(clusters(&document), [("Excel · Hornear", 2, 3)]);
+        assert_eq!(occupations(&document), (vec!["panadero/panadera 7512 75120 3".to_owned()], 0));
         let section = document.clusters.as_ref().unwrap();
         assert_eq!((section.metrics.points, section.points.len()), (2, 2));
         assert_eq!((document.totals.skills, document.totals.explicit_mentions), (2, 6));
         assert_eq!((&document.quality.refused, &document.quality.personal_data_removed), (&None, &None));
-        for stranger in ["Inglés", "Argentina", "bumeran"] {
+        for stranger in ["Inglés", "Argentina", "bumeran", "Ayudantes"] {
             assert!(!files.contains(stranger), "{stranger}");
         }
         assert!(files.contains("las 3 habilidades de todo lo guardado"), "the clusters say whose they are");

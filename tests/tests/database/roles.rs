@@ -78,7 +78,7 @@ async fn a_member_of_the_owner_migrates_without_being_superuser(admin: PgPool) {
     // nothing of the own.
     let second = login(&admin, "obs_owner").await;
     let undone = "delete from _sqlx_migrations where version >= 20261130160000; drop schema analysis cascade;
-        alter table extracted_skills drop column place";
+        alter table extracted_skills drop column place; drop table posting_occupation";
     for (first, then) in [(&second, &admin), (&admin, &owner)] {
         statement(first, undone).await;
         assert_eq!(store::migrate(then).await.unwrap(), store::needed_schema_version());
@@ -119,6 +119,8 @@ async fn works_as_a_writer(writer: &PgPool) {
          insert into enhanced_skills (job_id, original_skill_text, normalized_skill, skill_type, llm_confidence,
              llm_reasoning, llm_model, skill_id, kind, category)
          select '{job_id}', '{MARK}', label, 'explicit', 1, '{MARK}', 'rules', skill_id, kind, category from skill;
+         insert into posting_occupation (job_id, uri, label, score, isco, version)
+         values ('{job_id}', 'o:1', 'panadero', 1, '7512', 'test');
          insert into quarantine (job_id, stage, reason) values ('{job_id}', 'extract', '{MARK}');
          with begun as (
              insert into run (run_id, state, options, problems, summary)
@@ -168,8 +170,8 @@ async fn reads_the_views_alone(admin: &PgPool, reader: &PgPool) {
         assert!(["42501", "55000"].contains(&written.as_str()), "{view}: {written}");
     }
     let told =
-        "select concat_ws(' ', p.title, p.country, s.normalized_skill, r.countries) from analysis.postings p
-        join analysis.posting_skills s using (job_id) cross join analysis.runs r cross join analysis.reports";
-    assert_eq!(names(reader, told).await, ["Panadero 1 PE Hornear [\"PE\"]"]);
+        "select concat_ws(' ', p.title, p.country, s.normalized_skill, o.label, r.countries) from analysis.postings p
+        join analysis.posting_skills s using (job_id) join analysis.occupations o using (job_id) cross join analysis.runs r cross join analysis.reports";
+    assert_eq!(names(reader, told).await, ["Panadero 1 PE Hornear panadero [\"PE\"]"]);
     assert_eq!(names(reader, "select normalized_skill from skill_frequency").await, ["Hornear"]);
 }

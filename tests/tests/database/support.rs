@@ -15,6 +15,7 @@ use observatory_pipeline::testing::{
         posting::{Field, NewPosting},
         run::StageName,
         skill::{Mention, Method, SkillKind},
+        taxonomy::Occupation,
     },
     intake,
     stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError},
@@ -148,12 +149,26 @@ impl Stage for Scripted {
     }
 }
 
-/// The effect of extracting [`mention`] from the task's posting.
+/// An occupation that a posting of bread names.
+pub(crate) fn occupation() -> Occupation {
+    Occupation {
+        uri: Some("o:panadero".to_owned()),
+        label: "panadero/panadera".to_owned(),
+        score: 0.9,
+        isco: Some("7512".to_owned()),
+        cuoc: Some("75120".to_owned()),
+        cuoc_label: Some("Panaderos".to_owned()),
+    }
+}
+
+/// The effect of extracting [`mention`] and [`occupation`] from the task's posting.
 pub(crate) fn extracted(task: &Task) -> Outcome {
     Ok(Effect::Extracted {
         job_id: task.posting_id().expect("a posting"),
         version: "test".to_owned(),
         duration_ms: 1.0,
         mentions: vec![mention()],
+        occupation: Some(occupation()),
+        taxonomy: Some("esco@1".to_owned()),
     })
 }

@@ -30,7 +30,7 @@ struct Code {
 impl Code {
     fn add(&mut self, accepted: &[String], given: Option<&Value>) {
         // One code is enough: from then on an absent one is a wrong one.
-        self.is_given |= given.is_some();
+        self.is_given |= given.is_some_and(|given| !given.is_null());
         if !accepted.is_empty() {
             let given = given.and_then(text);
             self.right.add(given.is_some_and(|given| accepted.contains(&given)));

@@ -15,6 +15,8 @@ const TOP_SKILLS: usize = 15;
 const COUNTRY_SKILLS: usize = 10;
 /// One colour each.
 const COUNTRY_SERIES: usize = SERIES.len();
+/// Rows of the chart of occupations. A choice, not tuned.
+const TOP_OCCUPATIONS: usize = 15;
 /// Rows of the chart of categories; the lexicon has nine.
 const TOP_CATEGORIES: usize = 12;
 
@@ -123,6 +125,32 @@ pub(super) fn country_skills(document: &ReportDocument, words: Words, heading: H
             rows: fitting(shown.iter().map(|skill| country_row(skill, &countries, words)), thickness),
             thickness,
             percent: true,
+        }
+        .draw(words, heading),
+    })
+}
+
+pub(super) fn occupations(document: &ReportDocument, words: Words, heading: Heading) -> Option<Chart> {
+    let shown = document.occupations.rows.iter().take(TOP_OCCUPATIONS).map(|row| Row {
+        label: row.label.clone(),
+        bars: vec![Bar {
+            parts: vec![(row.job_count as f64, SERIES[1])],
+            figure: counted(row.job_count, document, words),
+        }],
+    });
+    let rows = fitting(shown, THICK);
+    let first = rows.first()?.label.clone();
+    let n = rows.len().to_string();
+    Some(Chart {
+        name: "occupations",
+        alt: words.fill("chart.occupations.alt", &[("n", &n), ("first", &first)]),
+        scene: Bars {
+            title: words.get("chart.occupations").to_owned(),
+            axis: words.fill("chart.occupations.axis", &[("n", &words.n(document.scope.postings))]),
+            legend: Vec::new(),
+            rows,
+            thickness: THICK,
+            percent: false,
         }
         .draw(words, heading),
     })

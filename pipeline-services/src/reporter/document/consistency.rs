@@ -28,10 +28,12 @@ impl ReportDocument {
             format!("version is {}, this program reads {DOCUMENT_VERSION}", self.version)
         })?;
         self.validate_skills()?;
+        self.validate_occupations()?;
         if let Some(section) = &self.clusters {
             section.validate()?;
         }
-        for quote in self.evidence.iter().flat_map(|e| &e.quotes) {
+        let titles = self.occupations.rows.iter().flat_map(|row| &row.titles);
+        for quote in self.evidence.iter().flat_map(|e| &e.quotes).chain(titles) {
             quote.validate()?;
         }
         Ok(())
@@ -58,6 +60,16 @@ impl ReportDocument {
             })?;
         }
         Ok(())
+    }
+
+    /// A posting has one occupation at most.
+    fn validate_occupations(&self) -> Result<(), InvalidDocument> {
+        let section = &self.occupations;
+        // Saturating, for the numbers of a file may be any.
+        let counted = section.rows.iter().fold(section.without, |sum, row| sum.saturating_add(row.job_count));
+        ensure(counted <= self.scope.postings, || {
+            format!("occupations counts {counted} postings, of {}", self.scope.postings)
+        })
     }
 }
 

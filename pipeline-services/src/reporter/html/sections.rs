@@ -4,9 +4,11 @@
 //! the document has no figures, so that the page only joins them.
 
 mod clusters;
+mod occupations;
 mod skills;
 
 pub(super) use clusters::clusters;
+pub(super) use occupations::occupations;
 pub(super) use skills::{countries, skills};
 
 use super::markup::{Column, escape, figures as figure_list, heading, paragraph, table};
@@ -259,7 +261,7 @@ pub(super) fn methods(document: &ReportDocument, words: Words) -> String {
     let mut out = facts(words.get("methods"), words, &rows);
     out.push_str(&heading(words.get("methods.steps")));
     out.push_str("<ol>\n");
-    for step in ["clean", "extract", "enhance", "cluster"] {
+    for step in ["clean", "extract", "occupation", "enhance", "cluster"] {
         out.push_str(&format!("<li>{}</li>\n", escape(words.get(&format!("methods.step.{step}")))));
     }
     out.push_str("</ol>\n");

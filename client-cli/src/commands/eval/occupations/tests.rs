@@ -57,7 +57,8 @@ fn occupations_are_given_and_right() {
 
 #[test]
 fn a_code_that_is_never_given_has_no_figure() {
-    let answers = [answer(json!({ "uri": "o:1" })), None, None, None, None];
+    let unknown = json!({ "uri": "o:1", "isco": null, "cuoc": null });
+    let answers = [answer(unknown), answer(json!({ "uri": "o:1" })), None, None, None];
     let found = serde_json::to_value(report(&ads(), &answers).document()).unwrap();
     assert_eq!(found["occupation.esco"], json!(1.0));
     assert_eq!((found.get("occupation.isco"), found.get("occupation.cuoc")), (None, None));

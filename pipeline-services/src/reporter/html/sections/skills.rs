@@ -140,7 +140,8 @@ fn body(document: &ReportDocument, words: Words, skill: &SkillRow, quotes: &[Quo
     )
 }
 
-fn quote(quote: &Quote, words: Words) -> String {
+/// A sentence with its source.
+pub(super) fn quote(quote: &Quote, words: Words) -> String {
     let field = escape(&words.value("field", &quote.field));
     let place = match quote.span {
         Some(span) => format!("{field} {}–{}", words.count(span.start), words.count(span.end)),
