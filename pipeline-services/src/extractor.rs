@@ -24,7 +24,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 pub use marks::names;
-use observatory_tagging::{ModelError, Tagger};
+use observatory_occupations::{Coded, Coder};
+use observatory_tagging::Tagger;
 pub use patterns::Patterns;
 
 use crate::{
@@ -53,6 +54,21 @@ const RULES: u32 = 4;
 /// Names below this confidence are not reported. Not tuned: it is above the 0.27 that the
 /// surest name of the lexicon keeps in a section of benefits.
 const REPORTED: f32 = 0.3;
+
+/// Least score of a CUOC code that stands for itself, without an ESCO concept that agrees: from here
+/// on more titles are right than wrong. Not tuned.
+pub(crate) const CODED: f32 = 0.5;
+
+/// A model that ships with the program and cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ShippedModelError {
+    /// The tagger of skills.
+    #[error("the tagger: {0}")]
+    Tagger(#[from] observatory_tagging::ModelError),
+    /// The coder of occupations.
+    #[error("the coder of occupations: {0}")]
+    Occupations(#[from] observatory_occupations::ModelError),
+}
 
 /// A find of a served token classifier.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +112,7 @@ pub struct Extractor {
     patterns: Arc<Patterns>,
     taxonomy: Option<Arc<Taxonomy>>,
     tagger: Tagger,
+    coder: Coder,
     version: String,
 }
 
@@ -103,16 +120,18 @@ impl Extractor {
     /// Compiles the sources.
     ///
     /// # Errors
-    /// If the tagger that ships cannot be read; a test keeps that from happening.
+    /// If a model that ships cannot be read; tests keep that from happening.
     pub fn new(
         lexicon: Arc<Lexicon>,
         patterns: Arc<Patterns>,
         taxonomy: Option<Arc<Taxonomy>>,
-    ) -> Result<Self, ModelError> {
+    ) -> Result<Self, ShippedModelError> {
         let tagger = marks::built_in(&lexicon)?;
+        let coder = Coder::built_in()?;
         let mut hash = Sha256::new();
         hash.update(RULES.to_le_bytes());
         hash.update(observatory_tagging::BUILT_IN);
+        hash.update(observatory_occupations::BUILT_IN);
         hash.update(observatory_linking::phrases::SHIPPED);
         hash.update(lexicon.digest());
         hash.update(patterns.digest());
@@ -123,7 +142,7 @@ impl Extractor {
         let source = Source::new(&lexicon, taxonomy.as_deref());
         let words = lexicon.words().into_iter().chain(patterns.spelt.iter().cloned());
         let spelling = Spelling::new(&patterns.misspelt, words);
-        Ok(Self { lexicon, source, spelling, patterns, taxonomy, tagger, version })
+        Ok(Self { lexicon, source, spelling, patterns, taxonomy, tagger, coder, version })
     }
 
     /// Changes with the rules, the lexicon, the patterns and the taxonomy: equal versions give
@@ -147,9 +166,9 @@ impl Extractor {
         self.taxonomy.clone()
     }
 
-    /// The lexicon in use, for callers that outlive this extractor.
-    pub(crate) fn shared_lexicon(&self) -> Arc<Lexicon> {
-        Arc::clone(&self.lexicon)
+    /// The coder of job titles.
+    pub(crate) fn coder(&self) -> &Coder {
+        &self.coder
     }
 
     /// Finds the skills of a document.
@@ -173,11 +192,7 @@ impl Extractor {
                 mentions.extend(self.mentions(*field, tokens, entities));
             }
         }
-        Extraction {
-            language: language.tag(),
-            mentions,
-            occupation: self.occupation(&document.title, language),
-        }
+        Extraction { language: language.tag(), mentions, occupation: self.occupation(document, language) }
     }
 
     fn mentions(&self, field: Field, tokens: &Tokens<'_>, entities: &[NerEntity]) -> Vec<Mention> {
@@ -267,18 +282,46 @@ impl Extractor {
         })
     }
 
-    fn occupation(&self, title: &str, language: Language) -> Option<Occupation> {
-        let ranked = self.taxonomy.as_deref()?.occupation(title, self.lexicon.titles())?;
+    /// The occupation of the title: a concept that it clearly names, with the CUOC code that is
+    /// likeliest within the concept's unit group; else the code of title and description alone.
+    fn occupation(&self, document: &Document, language: Language) -> Option<Occupation> {
+        let title = document.title.as_str();
+        let taxonomy = self.taxonomy.as_deref();
+        let named = taxonomy.and_then(|taxonomy| taxonomy.occupation(title, self.lexicon.titles()));
+        let Some(ranked) = named else { return self.coded(title, Some(&document.description)).map(by_code) };
         let concept: &Concept = ranked.concept;
-        let label = concept.preferred_label(language.tag())?.to_owned();
+        let coded = match concept.isco() {
+            Some(group) => self.coder.rank_within(title, None, &[group], 1).into_iter().next(),
+            None => self.coded(title, None),
+        };
+        let isco = concept.isco().or(coded.map(|coded| coded.isco));
         Some(Occupation {
             uri: Some(concept.uri.clone()),
-            label,
+            label: concept.preferred_label(language.tag())?.to_owned(),
             score: ranked.score,
-            isco: concept.isco().map(str::to_owned),
-            cuoc: None,
-            cuoc_label: None,
+            isco: isco.map(str::to_owned),
+            cuoc: coded.map(|coded| coded.code.to_owned()),
+            cuoc_label: coded.map(|coded| coded.name.to_owned()),
         })
+    }
+
+    /// The CUOC code of a title, if it is likelier right than wrong. An empty title has none,
+    /// whatever the description says.
+    fn coded(&self, title: &str, description: Option<&str>) -> Option<Coded<'_>> {
+        let best = self.coder.rank(title, description, 1).into_iter().next()?;
+        (best.score >= CODED && !title.trim().is_empty()).then_some(best)
+    }
+}
+
+/// An occupation of which only the code is known.
+fn by_code(coded: Coded<'_>) -> Occupation {
+    Occupation {
+        uri: None,
+        label: coded.name.to_owned(),
+        score: coded.score,
+        isco: Some(coded.isco.to_owned()),
+        cuoc: Some(coded.code.to_owned()),
+        cuoc_label: Some(coded.name.to_owned()),
     }
 }
 

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use observatory_occupations::Coded;
 use observatory_proto::pipeline::v1::{LinkRequest, LinkResponse, LinkedConcept, LinkedText};
 use tonic::Status;
 
 use super::{Services, error, non_empty};
 use crate::{
     domain::taxonomy::ConceptKind,
-    lexicon::Lexicon,
+    extractor::{CODED, Extractor},
     reading,
     store::taxonomies,
     taxonomy::{Linked, Taxonomy},
@@ -23,6 +24,8 @@ const TEXTS: usize = 256;
 const CHARACTERS: usize = 2_000;
 /// Concepts of a text unless a caller says how many.
 const TOP: u32 = 10;
+/// Name of the classification that needs no import: the edition that its model has learned.
+const CUOC: &str = "cuoc@2025";
 /// Most concepts of a text. Not tuned: measures of rankings look at a hundred.
 const MOST: u32 = 1_000;
 
@@ -30,17 +33,33 @@ const MOST: u32 = 1_000;
 pub(super) async fn link(services: &Services, asked: LinkRequest) -> Result<LinkResponse, Status> {
     let kind = check(&asked)?;
     let extractor = services.extractor.current().await.map_err(error::stage)?;
-    let taxonomy = match non_empty(&asked.taxonomy) {
+    let target = match non_empty(&asked.taxonomy) {
         Some(wanted) => stored(services, wanted).await?,
-        None => extractor.shared_taxonomy().ok_or_else(|| {
+        None => Target::Taxonomy(extractor.shared_taxonomy().ok_or_else(|| {
             error::precondition("no taxonomy is active; import one with `observatory taxonomy import`")
-        })?,
+        })?),
     };
-    let named = format!("{}@{}", taxonomy.name(), taxonomy.version());
-    let lexicon = extractor.shared_lexicon();
-    let texts = reading::apart(move || answers(&taxonomy, &lexicon, kind, &asked)).await;
+    if matches!(target, Target::Cuoc) && kind != ConceptKind::Occupation {
+        return Err(error::invalid("kind", "cuoc holds occupations and no skills"));
+    }
+    let (named, methods): (String, &[&str]) = match &target {
+        Target::Taxonomy(taxonomy) => {
+            (format!("{}@{}", taxonomy.name(), taxonomy.version()), &["words", "letters"])
+        }
+        Target::Cuoc => (CUOC.to_owned(), &["classifier"]),
+    };
+    let texts = reading::apart(move || answers(&target, &extractor, kind, &asked)).await;
     let texts = texts.map_err(|panicked| Status::internal(panicked.to_string()))?;
-    Ok(LinkResponse { texts, taxonomy: named, methods: vec!["words".to_owned(), "letters".to_owned()] })
+    let methods = methods.iter().map(|method| (*method).to_owned()).collect();
+    Ok(LinkResponse { texts, taxonomy: named, methods })
+}
+
+/// What texts are linked to.
+enum Target {
+    /// A stored taxonomy.
+    Taxonomy(Arc<Taxonomy>),
+    /// The classification that the program knows without an import.
+    Cuoc,
 }
 
 fn check(asked: &LinkRequest) -> Result<ConceptKind, Status> {
@@ -77,8 +96,9 @@ fn check(asked: &LinkRequest) -> Result<ConceptKind, Status> {
     Ok(kind)
 }
 
-/// A stored taxonomy by NAME@VERSION, or by its name alone where that decides.
-async fn stored(services: &Services, wanted: &str) -> Result<Arc<Taxonomy>, Status> {
+/// A stored taxonomy by NAME@VERSION, or by its name alone where that decides. CUOC need not be
+/// stored.
+async fn stored(services: &Services, wanted: &str) -> Result<Target, Status> {
     let (name, version) = match wanted.rsplit_once('@') {
         Some((name, version)) => (name, Some(version)),
         None => (wanted, None),
@@ -101,28 +121,56 @@ async fn stored(services: &Services, wanted: &str) -> Result<Arc<Taxonomy>, Stat
             versions.first()
         }
     };
-    let Some((taxonomy_id, version)) = found else { return Err(error::not_found("taxonomy", wanted)) };
-    services.extractor.vocabulary().stored(*taxonomy_id, (name, version)).await.map_err(error::sql)
+    match found {
+        Some((taxonomy_id, version)) => {
+            let taxonomy = services.extractor.vocabulary().stored(*taxonomy_id, (name, version)).await;
+            taxonomy.map(Target::Taxonomy).map_err(error::sql)
+        }
+        None if wanted == "cuoc" || wanted == CUOC => Ok(Target::Cuoc),
+        None => Err(error::not_found("taxonomy", wanted)),
+    }
 }
 
+/// One answer for each text, in their order.
 fn answers(
-    taxonomy: &Taxonomy,
-    lexicon: &Lexicon,
+    target: &Target,
+    extractor: &Extractor,
     kind: ConceptKind,
     asked: &LinkRequest,
 ) -> Vec<LinkedText> {
     let top = if asked.top == 0 { TOP } else { asked.top } as usize;
-    let answer = |text: &String| {
-        let ranked = taxonomy.ranked((kind, text), lexicon.titles(), top, asked.surface);
-        let doubtful = asked.abstain && !Taxonomy::is_clear(&ranked);
-        let concepts = if doubtful {
-            Vec::new()
-        } else {
-            ranked.iter().map(|linked| message(linked, asked.surface)).collect()
-        };
-        LinkedText { concepts }
+    let answer = |text: &String| match target {
+        Target::Taxonomy(taxonomy) => linked(taxonomy, extractor, (kind, text), (top, asked)),
+        Target::Cuoc => coded(extractor, text, top, asked.abstain),
     };
-    asked.texts.iter().map(answer).collect()
+    asked.texts.iter().map(answer).map(|concepts| LinkedText { concepts }).collect()
+}
+
+fn linked(
+    taxonomy: &Taxonomy,
+    extractor: &Extractor,
+    sought: (ConceptKind, &str),
+    (top, asked): (usize, &LinkRequest),
+) -> Vec<LinkedConcept> {
+    let ranked = taxonomy.ranked(sought, extractor.lexicon().titles(), top, asked.surface);
+    if asked.abstain && !Taxonomy::is_clear(&ranked) {
+        return Vec::new();
+    }
+    ranked.iter().map(|linked| message(linked, asked.surface)).collect()
+}
+
+/// CUOC's occupations of a title: their codes stand for URIs.
+fn coded(extractor: &Extractor, title: &str, top: usize, abstain: bool) -> Vec<LinkedConcept> {
+    let ranked = extractor.coder().rank(title, None, top);
+    if abstain && ranked.first().is_none_or(|best| best.score < CODED) {
+        return Vec::new();
+    }
+    let concept = |coded: Coded<'_>| LinkedConcept {
+        uri: coded.code.to_owned(),
+        label: coded.name.to_owned(),
+        score: coded.score,
+    };
+    ranked.into_iter().map(concept).collect()
 }
 
 fn message(linked: &Linked<'_>, surface: bool) -> LinkedConcept {

@@ -124,47 +124,13 @@ fn a_document_that_contradicts_itself_is_refused() {
     check(&|d| d.occupations.rows[0].job_count = u64::MAX, "occupations counts");
     check(&|d| d.occupations.rows[0].titles[0].confidence = -1.0, "confidence -1");
     check(&|d| d.evidence[0].quotes[0].confidence = 1.5, "confidence 1.5");
-    let clusters = |d: &mut ReportDocument| d.clusters.clone().unwrap();
-    check(
-        &|d| {
-            d.clusters = Some({
-                let mut c = clusters(d);
-                c.points[7].x = f64::NAN;
-                c
-            })
-        },
-        "clusters.points[7]",
-    );
-    check(
-        &|d| {
-            d.clusters = Some({
-                let mut c = clusters(d);
-                c.points[7].cluster = Some(99);
-                c
-            })
-        },
-        "which is not listed",
-    );
-    check(
-        &|d| {
-            d.clusters = Some({
-                let mut c = clusters(d);
-                c.metrics.noise = 9_999;
-                c
-            })
-        },
-        "metrics.noise is 9999",
-    );
-    check(
-        &|d| {
-            d.clusters = Some({
-                let mut c = clusters(d);
-                c.clusters[0].cohesion = Some(f64::INFINITY);
-                c
-            })
-        },
-        "finite",
-    );
+    let clustered = |change: &dyn Fn(&mut document::ClusterSection), expected: &str| {
+        check(&|d| change(d.clusters.as_mut().unwrap()), expected);
+    };
+    clustered(&|c| c.points[7].x = f64::NAN, "clusters.points[7]");
+    clustered(&|c| c.points[7].cluster = Some(99), "which is not listed");
+    clustered(&|c| c.metrics.noise = 9_999, "metrics.noise is 9999");
+    clustered(&|c| c.clusters[0].cohesion = Some(f64::INFINITY), "finite");
     for valid in [sample::full(), sample::small(), sample::empty(), sample::hostile()] {
         let known = valid.scope.postings;
         assert!(valid.validate().is_ok(), "{known} {:?}", valid.validate());

@@ -148,15 +148,18 @@ mod tests {
 
     const COMMUNICATION: &str = "http://data.europa.eu/esco/skill/15d76317-c71a-4fa2-aadc-2ecc34e627b7";
 
+    /// Language, text, and whether it is preferred.
+    type Named = (&'static str, &'static str, bool);
+
     fn taxonomy() -> Taxonomy {
-        let rows: [(&str, ConceptKind, &[(&str, &str, bool)]); 5] = [
+        let rows: [(&str, ConceptKind, &[Named]); 5] = [
             (COMMUNICATION, ConceptKind::Skill, &[("es", "comunicación", true)]),
             ("t:data", ConceptKind::Skill, &[("es", "gestionar bases de datos", true), ("es", "SQL", false)]),
             ("t:design", ConceptKind::Skill, &[("es", "diseñar bases de datos", true)]),
             ("t:twin", ConceptKind::Skill, &[("en", "diseñar bases de datos", true)]),
             ("t:cook", ConceptKind::Occupation, &[("es", "cocinero/cocinera", true), ("en", "cook", true)]),
         ];
-        let concept = |(uri, kind, labels): (&str, ConceptKind, &[(&str, &str, bool)])| Concept {
+        let concept = |(uri, kind, labels): (&str, ConceptKind, &[Named])| Concept {
             uri: uri.to_owned(),
             kind,
             class: String::new(),
@@ -201,7 +204,7 @@ mod tests {
         assert_eq!(skills.len(), 3);
         let (labels, _) = ranked(ConceptKind::Skill, "comunicación efectiva", true);
         assert_eq!(labels, [COMMUNICATION], "phrases are no labels");
-        assert_eq!(ranked(ConceptKind::Skill, "bases", false).1, false);
+        assert!(!ranked(ConceptKind::Skill, "bases", false).1);
         assert_eq!(ranked(ConceptKind::Occupation, "COCINERA", false), (vec!["t:cook".to_owned()], true));
         assert_eq!(ranked(ConceptKind::Occupation, "astronauta", true), (vec![], false));
     }
