@@ -55,8 +55,8 @@ const RULES: u32 = 4;
 /// surest name of the lexicon keeps in a section of benefits.
 const REPORTED: f32 = 0.3;
 
-/// Least score of a CUOC code that stands for itself, without an ESCO concept that agrees: from here
-/// on more titles are right than wrong. Not tuned.
+/// Least score of a CUOC code that stands for itself, without an ESCO concept that agrees: from
+/// here on more titles are right than wrong. Not tuned.
 pub(crate) const CODED: f32 = 0.5;
 
 /// A model that ships with the program and cannot be read.

@@ -60,7 +60,8 @@ struct Given {
     /// Give no concept where the best one is not clearly right.
     #[arg(long)]
     abstain: bool,
-    /// NAME@VERSION, or NAME where one version is stored [default: the active taxonomy].
+    /// NAME@VERSION, or NAME where one version is stored; cuoc needs no import [default: the active
+    /// taxonomy].
     #[arg(long, value_name = "NAME[@VERSION]")]
     taxonomy: Option<String>,
 }

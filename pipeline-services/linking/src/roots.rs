@@ -2,8 +2,8 @@
 //! cliente" and "database" meets "databases".
 //!
 //! A light stemmer for Spanish and English together, made for short wordings whose language is not
-//! known. It cuts more than a grammar would: two words that meet by mistake are told apart by their
-//! letters later.
+//! known. It cuts more than a grammar would: words that meet by mistake differ in their letters, which
+//! count as well.
 
 use observatory_tagging::fold::fold;
 

@@ -138,7 +138,8 @@ fn rows<const N: usize>(path: &Path, columns: [&str; N]) -> Result<Vec<[String; 
     Ok(out)
 }
 
-/// Whether the SHA-256 of a title, as one number with its first byte the greatest, is a multiple of 10.
+/// Whether the SHA-256 of a title, as one number with its first byte the greatest, is a multiple of
+/// 10.
 fn is_left_out(title: &str) -> bool {
     Sha256::digest(title).iter().fold(0_u32, |rest, byte| (rest * 256 + u32::from(*byte)) % 10) == 0
 }

@@ -83,6 +83,7 @@ pub(crate) struct Parts {
 }
 
 impl Model {
+    /// A model of these parts.
     pub(crate) fn new(parts: Parts) -> Self {
         let groups = groups(&parts.occupations);
         let Parts { occupations, hashes, rarities, linear, rows, net, sharpness } = parts;

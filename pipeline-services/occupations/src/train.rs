@@ -15,7 +15,7 @@ use crate::{
 /// Weight of a duty and of a label of ESCO under the softmax, where a title weighs 1.
 const DUTY: f32 = 0.1;
 const LABEL: f32 = 0.3;
-/// One title in so many is held out to choose the sharpness.
+/// Of as many titles one is held out to choose the sharpness.
 const HELD_OUT: usize = 10;
 
 /// Examples that make no model.

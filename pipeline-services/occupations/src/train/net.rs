@@ -1,4 +1,4 @@
-//! A layer of embeddings under a softmax: what titles of one occupation have in common beyond words.
+//! A layer of embeddings under a softmax: what titles of one occupation share beyond words.
 //!
 //! As in Joulin and others (2017), "Bag of Tricks for Efficient Text Classification". An example
 //! with several labels is right with any of them: the loss is the logarithm of their sum.
