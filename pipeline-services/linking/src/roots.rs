@@ -1,9 +1,9 @@
 //! Roots of words: what the forms of a word share, so that "atender clientes" meets "atención al
 //! cliente" and "database" meets "databases".
 //!
-//! A light stemmer for Spanish and English together, made for short wordings whose language is not
-//! known. It cuts more than a grammar would: words that meet by mistake differ in their letters, which
-//! count as well.
+//! A light stemmer for Spanish and English together, made for short wordings whose language is
+//! not known. It cuts more than a grammar would: words that meet by mistake differ in their
+//! letters, which count as well.
 
 use observatory_tagging::fold::fold;
 

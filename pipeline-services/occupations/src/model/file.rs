@@ -3,10 +3,10 @@
 //! Little-endian: the eight bytes of [`MAGIC`]; the sharpness (`f32`); the occupations, a count
 //! (`u16`) and for each code, name and the unit groups of ISCO-08 parted by blanks, each a length
 //! (`u8`) and UTF-8; the features, a count (`u32`) and for each its hash (`u32`), its rarity
-//! (`u8`), 1 if it has an embedding (`u8`) and the count of its weights (`u16`); the scale of the weights
-//! (`f32`); the biases of all labels (`f32`); all weights feature by feature, each the step from
-//! the feature's last label (`u8`; 255 adds 255 and goes on) and a value (`i8`); then embeddings,
-//! outputs and biases of the net, each a scale (`f32`) and values (`i8`).
+//! (`u8`), 1 if it has an embedding (`u8`) and the count of its weights (`u16`); the scale of the
+//! weights (`f32`); the biases of all labels (`f32`); all weights feature by feature, each the
+//! step from the feature's last label (`u8`; 255 adds 255 and goes on) and a value (`i8`); then
+//! embeddings, outputs and biases of the net, each a scale (`f32`) and values (`i8`).
 
 use super::{Linear, Model, Net, Occupation, Parts, WIDTH, Weight, groups};
 
