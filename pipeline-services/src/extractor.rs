@@ -291,7 +291,9 @@ impl Extractor {
         let Some(ranked) = named else { return self.coded(title, Some(&document.description)).map(by_code) };
         let concept: &Concept = ranked.concept;
         let coded = match concept.isco() {
-            Some(group) => self.coder.rank_within(title, None, &[group], 1).into_iter().next(),
+            Some(group) => {
+                self.coder.rank_within(title, Some(&document.description), &[group], 1).into_iter().next()
+            }
             None => self.coded(title, None),
         };
         let isco = concept.isco().or(coded.map(|coded| coded.isco));

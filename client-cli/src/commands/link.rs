@@ -262,8 +262,12 @@ mod tests {
         let linked = vec![LinkedText { concepts: vec![] }, LinkedText { concepts: vec![concept] }];
         let mut out = Vec::new();
         print(&mut out, batch, linked).unwrap();
-        let expected = "{\"concepts\":[],\"id\":\"a\",\"text\":\"a\"}\n\
-            {\"concepts\":[{\"label\":\"uno\",\"score\":0.9,\"uri\":\"x:1\"}],\"id\":\"b\",\"text\":\"b\"}\n";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let written: Vec<Value> =
+            serde_json::Deserializer::from_slice(&out).into_iter().map(Result::unwrap).collect();
+        let expected = [
+            json!({ "id": "a", "text": "a", "concepts": [] }),
+            json!({ "id": "b", "text": "b", "concepts": [{ "uri": "x:1", "label": "uno", "score": 0.9 }] }),
+        ];
+        assert_eq!(written, expected);
     }
 }

@@ -149,10 +149,15 @@ fn texts_are_linked_to_any_stored_taxonomy() {
     assert_eq!(one(&["--abstain"])["concepts"].as_array().unwrap().len(), 1);
 
     // The active taxonomy is another.
+    site.run(&["taxonomy", "import", "lexicon"]).ended(0);
     let active = ["link", "occupation", "--text", "Contador público", "--abstain"];
     let found = site.run(&active).ended(0).lines().remove(0);
     let label = found["concepts"][0]["label"].as_str().unwrap().to_lowercase();
     assert!(label.contains("contable") || label.contains("accountant"), "{found}");
+    let coded = ["link", "occupation", "--text", "Contador público", "--taxonomy", "cuoc", "--top", "3"];
+    let coded = site.run(&coded).ended(0).lines().remove(0);
+    assert_eq!(coded["concepts"].as_array().unwrap().len(), 3);
+    assert!(coded["concepts"][0]["uri"].as_str().unwrap().starts_with("2411"), "{coded}");
     let nothing = site.run(&["link", "skill", "--text", "domar dragones azules", "--abstain"]).ended(0);
     assert_eq!(nothing.lines()[0]["concepts"].as_array().unwrap().len(), 0);
 
