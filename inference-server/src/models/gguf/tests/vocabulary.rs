@@ -152,8 +152,8 @@ fn tokenizers_that_are_not_known() {
         assert!(error.starts_with(expected), "{error}");
     }
     check(
-        ("tokenizer.ggml.pre", Some(text("tekken"))),
-        "invalid tokenizer.ggml.pre `tekken`: expected one of qwen2, llama-bpe, gpt-2, default",
+        ("tokenizer.ggml.pre", Some(text("tekken9"))),
+        "invalid tokenizer.ggml.pre `tekken9`: expected one of default, gpt-2, phi-2, ",
     );
     check(
         ("tokenizer.ggml.model", Some(text("bert"))),
