@@ -46,10 +46,14 @@ enum Action {
         /// NAME@VERSION, as shown by `taxonomy list`.
         taxonomy: String,
     },
-    /// Show a concept of the active taxonomy.
+    /// Show a concept.
     Show {
         /// URI of the concept.
         uri: String,
+        /// NAME@VERSION, or NAME where one version is stored or active [default: the active
+        /// taxonomy].
+        #[arg(long, value_name = "NAME@VERSION")]
+        taxonomy: Option<String>,
     },
 }
 
@@ -121,9 +125,10 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             let found = answer(service.activate_taxonomy(request).await)?.taxonomy;
             print(context, found.as_slice())
         }
-        Action::Show { uri } => {
+        Action::Show { uri, taxonomy } => {
+            let request = GetConceptRequest { uri, taxonomy: taxonomy.unwrap_or_default() };
             let mut service = TaxonomyServiceClient::new(context.client.pipeline().await?);
-            let found = answer(service.get_concept(GetConceptRequest { uri }).await)?;
+            let found = answer(service.get_concept(request).await)?;
             context.output.print(&Document::from(concept_json(&found)))?;
             Ok(Outcome::Done)
         }

@@ -111,6 +111,18 @@ fn spool_failed(problem: std::io::Error) -> Status {
     error::precondition(format!("the files cannot be kept while they are read: {problem}"))
 }
 
+/// The taxonomy that a request names, else the active one.
+async fn asked_or_active(connection: &mut PgConnection, wanted: &str) -> Result<i32, Status> {
+    if let Some(wanted) = non_empty(wanted) {
+        let stored = taxonomies::resolve(connection, wanted).await;
+        return stored.map(|stored| stored.taxonomy_id).map_err(|why| error::taxonomy("taxonomy", why));
+    }
+    let active = taxonomies::active(connection).await.map_err(error::sql)?;
+    active.map(|(taxonomy_id, _, _)| taxonomy_id).ok_or_else(|| {
+        error::precondition("no taxonomy is active; import one with `observatory taxonomy import`")
+    })
+}
+
 async fn summary_of(
     connection: &mut PgConnection,
     name: &str,
@@ -198,14 +210,9 @@ impl TaxonomyService for Services {
         &self,
         request: Request<GetConceptRequest>,
     ) -> Result<Response<GetConceptResponse>, Status> {
-        let uri = request.into_inner().uri;
+        let GetConceptRequest { uri, taxonomy } = request.into_inner();
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
-        let active = taxonomies::active(&mut connection).await.map_err(error::sql)?;
-        let Some((taxonomy_id, _, _)) = active else {
-            return Err(error::precondition(
-                "no taxonomy is active; import one with `observatory taxonomy import`",
-            ));
-        };
+        let taxonomy_id = asked_or_active(&mut connection, &taxonomy).await?;
         let concept = taxonomies::concept(&mut connection, taxonomy_id, &uri).await.map_err(error::sql)?;
         let concept = concept.ok_or_else(|| error::not_found("concept", &uri))?;
         let relations =

@@ -2,7 +2,11 @@
 //!
 //! Importing a version replaces it whole; the active one is what extractor and enhancer link to.
 
+mod resolve;
+
 use sqlx::PgConnection;
+
+pub(crate) use resolve::{ResolveError, resolve};
 
 use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
 
