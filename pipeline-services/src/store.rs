@@ -23,7 +23,7 @@ pub(crate) mod visits;
 use std::time::Duration;
 
 use sqlx::{
-    ConnectOptions,
+    ConnectOptions, Postgres, Transaction,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -171,6 +171,14 @@ async fn give_up_idle_transactions(connection: &mut PgConnection, lease: Duratio
         .execute(connection)
         .await
         .map(drop)
+}
+
+/// Begins a transaction whose statements all see what was stored when it began.
+///
+/// # Errors
+/// If the statement fails.
+pub(crate) async fn begin_view(connection: &mut PgConnection) -> SqlResult<Transaction<'_, Postgres>> {
+    connection.begin_with("begin isolation level repeatable read, read only").await
 }
 
 /// A connection of its own, at once or with the reason why not: a pool would go on trying.

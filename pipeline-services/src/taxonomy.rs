@@ -4,7 +4,9 @@
 //! since taxonomies list narrower and neighbouring things there.
 
 pub(crate) mod csv_form;
+pub(crate) mod difference;
 pub(crate) mod esco;
+mod hierarchy;
 mod linking;
 mod occupation;
 mod ranking;
@@ -19,7 +21,7 @@ pub(crate) use occupation::Ranked;
 pub(crate) use ranking::Linked;
 
 use crate::{
-    domain::taxonomy::{Concept, ConceptKind, Label, Relation},
+    domain::taxonomy::{Concept, ConceptKind, Description, Label, Relation},
     lexicon::Titles,
     text::{
         tokens::{self, Tokens},
@@ -103,7 +105,9 @@ pub struct Loaded {
     pub concepts: Vec<Concept>,
     /// Relations between these concepts.
     pub relations: Vec<Relation>,
-    /// Relations left out because an end is not among the concepts (a group, say).
+    /// Descriptions of these concepts.
+    pub descriptions: Vec<Description>,
+    /// Relations left out because an end is not among the concepts.
     pub skipped_relations: usize,
 }
 
@@ -146,6 +150,12 @@ pub enum TaxonomyError {
         line: u64,
         /// The mistake, and the values that are allowed.
         problem: String,
+    },
+    /// Concepts stand above each other in a circle.
+    #[error("broader relations form a cycle: {cycle}")]
+    Cycle {
+        /// URIs from a concept up to itself.
+        cycle: String,
     },
     /// A language that was asked for is not there.
     #[error("no label in `{wanted}`; the files hold {found}")]
@@ -195,7 +205,8 @@ pub struct Taxonomy {
 }
 
 impl Taxonomy {
-    /// Indexes concepts; of two with one URI the first stays.
+    /// Indexes skills and occupations; of two concepts with one URI the first stays. Groups are left
+    /// out, since nothing may be linked to them.
     pub fn new(name: impl Into<String>, version: impl Into<String>, concepts: Vec<Concept>) -> Self {
         let mut taxonomy = Self {
             name: name.into(),
@@ -219,11 +230,12 @@ impl Taxonomy {
         if self.by_uri.contains_key(&concept.uri) {
             return;
         }
-        self.by_uri.insert(concept.uri.clone(), id);
         match concept.kind {
             ConceptKind::Skill => self.add_skill(&concept, id),
             ConceptKind::Occupation => self.occupations.add(&concept, id),
+            ConceptKind::Group => return,
         }
+        self.by_uri.insert(concept.uri.clone(), id);
         self.concepts.push(concept);
     }
 
@@ -396,6 +408,18 @@ mod tests {
         ] {
             assert_eq!(taxonomy.named(name).map(|concept| concept.uri.as_str()), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn nothing_is_linked_to_a_group() {
+        let mut group = skill("t:group", "S1", &[("es", "cuidar animales"), ("en", "SQL")], &[]);
+        group.kind = ConceptKind::Group;
+        let sql = skill("t:sql", "knowledge", &[("en", "SQL")], &[]);
+        let taxonomy = Taxonomy::new("own", "1", vec![group, sql]);
+        assert!(taxonomy.named("cuidar animales").is_none() && taxonomy.concept("t:group").is_none());
+        assert_eq!(taxonomy.named("SQL").map(|concept| concept.uri.as_str()), Some("t:sql"));
+        let found = taxonomy.find(&Tokens::new("cuidar animales y SQL")).len();
+        assert_eq!(found, 1);
     }
 
     #[test]

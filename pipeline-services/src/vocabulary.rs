@@ -9,7 +9,10 @@ use tokio::sync::Mutex;
 
 use crate::{
     lexicon::Lexicon,
-    store::{PgPool, SqlResult, taxonomies},
+    store::{
+        PgPool, SqlResult,
+        taxonomies::{self, Stored},
+    },
     taxonomy::Taxonomy,
 };
 
@@ -66,26 +69,22 @@ impl VocabularySource {
         Ok(vocabulary)
     }
 
-    /// A stored taxonomy by its key, active or not. The last one is kept.
+    /// A stored taxonomy, active or not. The last one is kept.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(crate) async fn stored(
-        &self,
-        taxonomy_id: i32,
-        (name, version): (&str, &str),
-    ) -> SqlResult<Arc<Taxonomy>> {
+    pub(crate) async fn stored(&self, wanted: &Stored) -> SqlResult<Arc<Taxonomy>> {
         // An import replaces a version under a new key.
         let mut other = self.other.lock().await;
         if let Some((key, taxonomy)) = other.as_ref()
-            && *key == taxonomy_id
+            && *key == wanted.taxonomy_id
         {
             return Ok(Arc::clone(taxonomy));
         }
         let mut connection = self.pool.acquire().await?;
-        let concepts = taxonomies::concepts(&mut connection, taxonomy_id).await?;
-        let taxonomy = Arc::new(Taxonomy::new(name, version, concepts));
-        *other = Some((taxonomy_id, Arc::clone(&taxonomy)));
+        let concepts = taxonomies::concepts(&mut connection, wanted.taxonomy_id).await?;
+        let taxonomy = Arc::new(Taxonomy::new(&wanted.name, &wanted.version, concepts));
+        *other = Some((wanted.taxonomy_id, Arc::clone(&taxonomy)));
         Ok(taxonomy)
     }
 

@@ -1,16 +1,18 @@
-//! `taxonomy`: imports, lists, activates and looks up taxonomies.
+//! `taxonomy`: imports, lists, activates, compares and looks up taxonomies.
 //!
 //! Files are decoded here and interpreted by the service.
+
+mod diff;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use observatory_proto::pipeline::v1::{
     ActivateTaxonomyRequest, GetConceptRequest, GetConceptResponse, ImportTaxonomyRequest,
-    ListTaxonomiesRequest, Taxonomy, TaxonomyFileChunk, TaxonomyHeader, import_taxonomy_request::Item,
-    taxonomy_service_client::TaxonomyServiceClient,
+    ListTaxonomiesRequest, Taxonomy, TaxonomyAncestor, TaxonomyConcept, TaxonomyFileChunk, TaxonomyHeader,
+    import_taxonomy_request::Item, taxonomy_service_client::TaxonomyServiceClient,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -27,7 +29,7 @@ const LEXICON_TAXONOMY: &str = "esco-lexicon";
 /// Bytes of a file per message, well below the message limit of the service. Not tuned.
 const CHUNK: usize = 1 << 20;
 
-/// Import, list, activate and look up skill taxonomies.
+/// Import, list, activate, compare and look up skill taxonomies.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -46,10 +48,23 @@ enum Action {
         /// NAME@VERSION, as shown by `taxonomy list`.
         taxonomy: String,
     },
-    /// Show a concept of the active taxonomy.
+    /// Show a concept with its descriptions and what is above it.
     Show {
         /// URI of the concept.
         uri: String,
+        /// NAME@VERSION, or NAME where one version is stored or active [default: the active
+        /// taxonomy].
+        #[arg(long, value_name = "NAME@VERSION")]
+        taxonomy: Option<String>,
+    },
+    /// List what is different between two taxonomies: concepts, labels, classes, places.
+    ///
+    /// Differences are no failure: the exit code is 0.
+    Diff {
+        /// NAME@VERSION, or NAME where one version is stored or active.
+        from: String,
+        /// NAME@VERSION, or NAME where one version is stored or active.
+        to: String,
     },
 }
 
@@ -73,7 +88,11 @@ enum Import {
         #[command(flatten)]
         named: Named,
     },
-    /// Import a CSV file with the columns uri, kind, class, language, label, preferred.
+    /// Import a CSV file with one label a row and the columns uri, kind, class, language, label,
+    /// preferred, and where wanted broader and description.
+    ///
+    /// The kind is skill, occupation or group; broader holds the uri of the concept above, several
+    /// separated by |.
     Csv {
         /// CSV file.
         file: PathBuf,
@@ -121,12 +140,14 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             let found = answer(service.activate_taxonomy(request).await)?.taxonomy;
             print(context, found.as_slice())
         }
-        Action::Show { uri } => {
+        Action::Show { uri, taxonomy } => {
+            let request = GetConceptRequest { uri, taxonomy: taxonomy.unwrap_or_default() };
             let mut service = TaxonomyServiceClient::new(context.client.pipeline().await?);
-            let found = answer(service.get_concept(GetConceptRequest { uri }).await)?;
-            context.output.print(&Document::from(concept_json(&found)))?;
+            let found = answer(service.get_concept(request).await)?;
+            context.output.print(&Document::from(concept_json(found)))?;
             Ok(Outcome::Done)
         }
+        Action::Diff { from, to } => diff::run(context, from, to).await,
     }
 }
 
@@ -275,12 +296,13 @@ fn print(context: &Context, found: &[Taxonomy]) -> anyhow::Result<Outcome> {
                 if taxonomy.active { "yes" } else { "no" }.to_owned(),
                 taxonomy.skills.to_string(),
                 taxonomy.occupations.to_string(),
+                taxonomy.groups.to_string(),
                 taxonomy.labels.to_string(),
                 taxonomy.relations.to_string(),
             ]
         })
         .collect();
-    let header = ["taxonomy", "active", "skills", "occupations", "labels", "relations"];
+    let header = ["taxonomy", "active", "skills", "occupations", "groups", "labels", "relations"];
     let table = Table::new(&header, rows, found.iter().map(as_json).collect());
     context.output.list(&table, || {
         "no taxonomies yet; import one with `observatory taxonomy import esco PATH`".to_owned()
@@ -289,29 +311,76 @@ fn print(context: &Context, found: &[Taxonomy]) -> anyhow::Result<Outcome> {
 
 fn as_json(taxonomy: &Taxonomy) -> Value {
     json!({ "name": taxonomy.name, "version": taxonomy.version, "active": taxonomy.active,
-        "skills": taxonomy.skills, "occupations": taxonomy.occupations, "labels": taxonomy.labels,
-        "relations": taxonomy.relations })
+        "skills": taxonomy.skills, "occupations": taxonomy.occupations, "groups": taxonomy.groups,
+        "labels": taxonomy.labels, "relations": taxonomy.relations })
 }
 
-fn concept_json(found: &GetConceptResponse) -> Value {
-    let concept = found.concept.clone().unwrap_or_default();
+fn concept_json(found: GetConceptResponse) -> Value {
+    let concept = found.concept.unwrap_or_default();
     let labels: Vec<Value> = concept
         .labels
         .iter()
         .map(|label| json!({ "language": label.language, "label": label.text, "preferred": label.preferred }))
+        .collect();
+    let descriptions: Vec<Value> = concept
+        .descriptions
+        .iter()
+        .map(|one| json!({ "language": one.language, "description": one.text }))
         .collect();
     let relations: Vec<Value> = found
         .relations
         .iter()
         .map(|relation| json!({ "from": relation.from_uri, "kind": relation.kind, "to": relation.to_uri }))
         .collect();
-    json!({ "uri": concept.uri, "kind": concept.kind, "class": concept.class, "labels": labels,
-        "relations": relations })
+    let broader: Vec<Value> = found.ancestors.iter().map(ancestor_json).collect();
+    json!({ "taxonomy": found.taxonomy, "uri": concept.uri, "kind": concept.kind, "class": concept.class,
+        "labels": labels, "descriptions": descriptions, "broader": broader, "relations": relations })
+}
+
+fn ancestor_json(ancestor: &TaxonomyAncestor) -> Value {
+    let TaxonomyConcept { uri, kind, class, labels, .. } = ancestor.concept.clone().unwrap_or_default();
+    let names = labels.into_iter().filter(|label| label.preferred);
+    let names: Map<String, Value> = names.map(|label| (label.language, label.text.into())).collect();
+    json!({ "distance": ancestor.distance, "uri": uri, "kind": kind, "class": class, "labels": names })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The bytes that are sent for a file of `bytes`, or why it is refused.
+    fn sent(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("own.csv");
+        std::fs::write(&file, bytes).unwrap();
+        let named = Named { name: None, version: "1".to_owned(), inactive: false };
+        let (header, files) = prepare(Import::Csv { file, named }).unwrap();
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
+        stream_files(header, &files, &sender)?;
+        drop(sender);
+        let mut data = Vec::new();
+        while let Ok(message) = receiver.try_recv() {
+            if let Some(Item::Chunk(chunk)) = message.item {
+                data.extend(chunk.data);
+            }
+        }
+        Ok(data)
+    }
+
+    #[test]
+    fn files_are_sent_as_utf_8_whatever_their_encoding() {
+        let text = "uri;kind;class;language;label;preferred\nx:1;skill;;es;quesería y jardín;1\n";
+        let wide = |unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(unit).collect()
+        };
+        let western = encoding_rs::WINDOWS_1252.encode(text).0.into_owned();
+        let marked = format!("\u{feff}{text}").into_bytes();
+        for bytes in [text.into(), marked, wide(u16::to_le_bytes), wide(u16::to_be_bytes), western] {
+            assert_eq!(sent(&bytes).unwrap(), text.as_bytes(), "{bytes:x?}");
+        }
+        let refused = sent(b"\xff\xfe\0\0u\0\0\0").unwrap_err().to_string();
+        assert!(refused.contains("own.csv: UTF-32 is not supported"), "{refused}");
+    }
 
     #[test]
     fn equal_names_in_two_folders_are_kept_apart() {

@@ -134,6 +134,7 @@ pub(crate) fn method(path: &str) -> Option<Method> {
         ("PostingService", "EnableCountry") => (Scope::Admin, false),
         ("PrivacyService", "Scrub") => (Scope::Admin, true),
         ("TaxonomyService", "ListTaxonomies" | "GetConcept" | "Link") => (Scope::Read, false),
+        ("TaxonomyService", "DiffTaxonomies") => (Scope::Read, true),
         ("TaxonomyService", "ImportTaxonomy") => (Scope::Admin, true),
         ("TaxonomyService", "ActivateTaxonomy") => (Scope::Admin, false),
         ("InsightService", "SearchSkills" | "TopSkills" | "ListSkillAds" | "ListClusters" | "GetCluster") => {

@@ -9,7 +9,11 @@ use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
-use crate::{inference::InferenceError, stage::StageError, store::SqlError};
+use crate::{
+    inference::InferenceError,
+    stage::StageError,
+    store::{SqlError, taxonomies::ResolveError},
+};
 
 /// Domain of every `ErrorInfo`.
 const DOMAIN: &str = "pipeline.observatory";
@@ -36,6 +40,20 @@ pub(super) fn not_found(what: &str, key: &str) -> Status {
     let mut details = ErrorDetails::with_error_info("NOT_FOUND", DOMAIN, HashMap::new());
     details.set_resource_info(what, key, "", "");
     Status::with_error_details(Code::NotFound, format!("no {what} `{key}`"), details)
+}
+
+/// A reference to a taxonomy, in a request's `field`, that stands for none.
+pub(super) fn taxonomy(field: &str, problem: ResolveError) -> Status {
+    let message = problem.to_string();
+    match problem {
+        ResolveError::Malformed { .. } | ResolveError::Ambiguous { .. } => invalid(field, message),
+        ResolveError::Unknown { wanted, .. } => {
+            let mut details = ErrorDetails::with_error_info("NOT_FOUND", DOMAIN, HashMap::new());
+            details.set_resource_info("taxonomy", wanted, "", message.as_str());
+            Status::with_error_details(Code::NotFound, message, details)
+        }
+        ResolveError::Sql(problem) => sql(problem),
+    }
 }
 
 /// Something that is missing before the request can be served.
@@ -132,6 +150,10 @@ mod tests {
         };
         check(invalid("page_size", "x"), Code::InvalidArgument, "INVALID_FIELD");
         check(not_found("run", "x"), Code::NotFound, "NOT_FOUND");
+        let unknown = ResolveError::Unknown { wanted: "x".into(), stored: Vec::new() };
+        check(taxonomy("taxonomy", unknown), Code::NotFound, "NOT_FOUND");
+        let malformed = ResolveError::Malformed { wanted: "x@".into() };
+        check(taxonomy("taxonomy", malformed), Code::InvalidArgument, "INVALID_FIELD");
         check(precondition("x"), Code::FailedPrecondition, "PRECONDITION");
         check(sql(SqlError::PoolTimedOut), Code::Unavailable, "DATABASE_AWAY");
         check(sql(SqlError::RowNotFound), Code::Internal, "DATABASE");

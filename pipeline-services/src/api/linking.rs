@@ -14,7 +14,7 @@ use crate::{
     domain::taxonomy::ConceptKind,
     extractor::{CODED, Extractor},
     reading,
-    store::taxonomies,
+    store::taxonomies::{self, ResolveError},
     taxonomy::{Linked, Taxonomy},
 };
 
@@ -96,38 +96,19 @@ fn check(asked: &LinkRequest) -> Result<ConceptKind, Status> {
     Ok(kind)
 }
 
-/// A stored taxonomy by NAME@VERSION, or by its name alone where that decides. CUOC need not be
-/// stored.
+/// The stored taxonomy that a reference stands for. CUOC need not be stored.
 async fn stored(services: &Services, wanted: &str) -> Result<Target, Status> {
-    let (name, version) = match wanted.rsplit_once('@') {
-        Some((name, version)) => (name, Some(version)),
-        None => (wanted, None),
-    };
     let mut connection = services.pool.acquire().await.map_err(error::sql)?;
-    let versions = taxonomies::versions(&mut connection, name).await.map_err(error::sql)?;
-    let active = taxonomies::active(&mut connection).await.map_err(error::sql)?;
+    let found = taxonomies::resolve(&mut connection, wanted).await;
     drop(connection);
-    let listed =
-        || versions.iter().map(|(_, version)| format!("{name}@{version}")).collect::<Vec<_>>().join(", ");
-    let found = match version {
-        Some(version) => versions.iter().find(|(_, stored)| stored == version),
-        None => {
-            // The active one is first.
-            let decided = versions.len() == 1 || active.is_some_and(|(_, active, _)| active == name);
-            if !decided && !versions.is_empty() {
-                let message = format!("`{name}` has several versions: expected one of {}", listed());
-                return Err(error::invalid("taxonomy", message));
-            }
-            versions.first()
-        }
-    };
     match found {
-        Some((taxonomy_id, version)) => {
-            let taxonomy = services.extractor.vocabulary().stored(*taxonomy_id, (name, version)).await;
-            taxonomy.map(Target::Taxonomy).map_err(error::sql)
+        Ok(found) => {
+            services.extractor.vocabulary().stored(&found).await.map(Target::Taxonomy).map_err(error::sql)
         }
-        None if wanted == "cuoc" || wanted == CUOC => Ok(Target::Cuoc),
-        None => Err(error::not_found("taxonomy", wanted)),
+        Err(ResolveError::Unknown { .. }) if wanted == CUOC || CUOC.split('@').next() == Some(wanted) => {
+            Ok(Target::Cuoc)
+        }
+        Err(problem) => Err(error::taxonomy("taxonomy", problem)),
     }
 }
 
@@ -156,7 +137,7 @@ fn linked(
     if asked.abstain && !Taxonomy::is_clear(&ranked) {
         return Vec::new();
     }
-    ranked.iter().map(|linked| message(linked, asked.surface)).collect()
+    ranked.iter().map(|linked| message(linked, asked)).collect()
 }
 
 /// CUOC's occupations of a title: their codes stand for URIs.
@@ -173,8 +154,9 @@ fn coded(extractor: &Extractor, title: &str, top: usize, abstain: bool) -> Vec<L
     ranked.into_iter().map(concept).collect()
 }
 
-fn message(linked: &Linked<'_>, surface: bool) -> LinkedConcept {
-    let own = linked.label.filter(|_| surface);
-    let label = own.or_else(|| linked.concept.preferred_label("es")).unwrap_or_default().to_owned();
+fn message(linked: &Linked<'_>, asked: &LinkRequest) -> LinkedConcept {
+    let own = linked.label.filter(|_| asked.surface);
+    let language = non_empty(&asked.language).unwrap_or("es");
+    let label = own.or_else(|| linked.concept.preferred_label(language)).unwrap_or_default().to_owned();
     LinkedConcept { uri: linked.concept.uri.clone(), label, score: linked.score }
 }

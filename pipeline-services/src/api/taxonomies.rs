@@ -3,22 +3,28 @@
 //! Uploads are spooled to a private folder that goes away with the request, and are limited in
 //! size. A taxonomy is stored as a whole or not at all.
 
+mod difference;
+
 use std::{collections::BTreeMap, fs::OpenOptions, io::Write, path::Path};
 
 use observatory_proto::pipeline::v1::{
-    ActivateTaxonomyRequest, ActivateTaxonomyResponse, GetConceptRequest, GetConceptResponse,
-    ImportTaxonomyRequest, ImportTaxonomyResponse, LinkRequest, LinkResponse, ListTaxonomiesRequest,
-    ListTaxonomiesResponse, Taxonomy as TaxonomyMessage, TaxonomyConcept, TaxonomyFileChunk, TaxonomyHeader,
-    TaxonomyLabel, TaxonomyRelation, import_taxonomy_request::Item, taxonomy_service_server::TaxonomyService,
+    ActivateTaxonomyRequest, ActivateTaxonomyResponse, DiffTaxonomiesRequest, GetConceptRequest,
+    GetConceptResponse, ImportTaxonomyRequest, ImportTaxonomyResponse, LinkRequest, LinkResponse,
+    ListTaxonomiesRequest, ListTaxonomiesResponse, Taxonomy as TaxonomyMessage, TaxonomyAncestor,
+    TaxonomyConcept, TaxonomyDescription, TaxonomyFileChunk, TaxonomyHeader, TaxonomyLabel, TaxonomyRelation,
+    import_taxonomy_request::Item, taxonomy_service_server::TaxonomyService,
 };
 use tempfile::TempDir;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, error, linking, non_empty};
 use crate::{
-    domain::taxonomy::{Concept, Relation},
+    domain::taxonomy::{Concept, Description, Relation},
     lexicon::Lexicon,
-    store::{Connection, PgConnection, taxonomies, taxonomies::TaxonomySummary},
+    store::{
+        Connection, PgConnection, taxonomies,
+        taxonomies::{Stored, TaxonomySummary},
+    },
     taxonomy::{self, Loaded, Source},
 };
 
@@ -111,6 +117,19 @@ fn spool_failed(problem: std::io::Error) -> Status {
     error::precondition(format!("the files cannot be kept while they are read: {problem}"))
 }
 
+/// The taxonomy that a request names, else the active one.
+async fn asked_or_active(connection: &mut PgConnection, wanted: &str) -> Result<Stored, Status> {
+    if let Some(wanted) = non_empty(wanted) {
+        let stored = taxonomies::resolve(connection, wanted).await;
+        return stored.map_err(|problem| error::taxonomy("taxonomy", problem));
+    }
+    let active = taxonomies::active(connection).await.map_err(error::sql)?;
+    let (taxonomy_id, name, version) = active.ok_or_else(|| {
+        error::precondition("no taxonomy is active; import one with `observatory taxonomy import`")
+    })?;
+    Ok(Stored { taxonomy_id, name, version, active: true })
+}
+
 async fn summary_of(
     connection: &mut PgConnection,
     name: &str,
@@ -127,6 +146,7 @@ fn message(taxonomy: TaxonomySummary) -> TaxonomyMessage {
         active: taxonomy.active,
         skills: taxonomy.skills.unsigned_abs(),
         occupations: taxonomy.occupations.unsigned_abs(),
+        groups: taxonomy.groups.unsigned_abs(),
         labels: taxonomy.labels.unsigned_abs(),
         relations: taxonomy.relations.unsigned_abs(),
     }
@@ -156,7 +176,11 @@ impl TaxonomyService for Services {
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;
         let (name, version) = (&header.name, &header.version);
-        taxonomies::replace(&mut transaction, name, version, &loaded.concepts, &loaded.relations)
+        let taxonomy_id =
+            taxonomies::replace(&mut transaction, name, version, &loaded.concepts, &loaded.relations)
+                .await
+                .map_err(error::sql)?;
+        taxonomies::describe(&mut transaction, taxonomy_id, &loaded.descriptions)
             .await
             .map_err(error::sql)?;
         // In the transaction of the import: nobody reads an active taxonomy that is half stored.
@@ -198,26 +222,39 @@ impl TaxonomyService for Services {
         &self,
         request: Request<GetConceptRequest>,
     ) -> Result<Response<GetConceptResponse>, Status> {
-        let uri = request.into_inner().uri;
+        let GetConceptRequest { uri, taxonomy } = request.into_inner();
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
-        let active = taxonomies::active(&mut connection).await.map_err(error::sql)?;
-        let Some((taxonomy_id, _, _)) = active else {
-            return Err(error::precondition(
-                "no taxonomy is active; import one with `observatory taxonomy import`",
-            ));
-        };
+        let stored = asked_or_active(&mut connection, &taxonomy).await?;
+        let taxonomy_id = stored.taxonomy_id;
         let concept = taxonomies::concept(&mut connection, taxonomy_id, &uri).await.map_err(error::sql)?;
         let concept = concept.ok_or_else(|| error::not_found("concept", &uri))?;
         let relations =
             taxonomies::relations_of(&mut connection, taxonomy_id, &uri).await.map_err(error::sql)?;
+        let descriptions =
+            taxonomies::descriptions(&mut connection, taxonomy_id, &uri).await.map_err(error::sql)?;
+        let above = taxonomies::above(&mut connection, taxonomy_id, &uri).await.map_err(error::sql)?;
         Ok(Response::new(GetConceptResponse {
-            concept: Some(concept_message(concept)),
+            concept: Some(TaxonomyConcept {
+                descriptions: descriptions.into_iter().map(description_message).collect(),
+                ..concept_message(concept)
+            }),
             relations: relations.into_iter().map(relation_message).collect(),
+            ancestors: above.into_iter().map(ancestor_message).collect(),
+            taxonomy: stored.to_string(),
         }))
     }
 
     async fn link(&self, request: Request<LinkRequest>) -> Result<Response<LinkResponse>, Status> {
         linking::link(self, request.into_inner()).await.map(Response::new)
+    }
+
+    type DiffTaxonomiesStream = difference::Stream;
+
+    async fn diff_taxonomies(
+        &self,
+        request: Request<DiffTaxonomiesRequest>,
+    ) -> Result<Response<Self::DiffTaxonomiesStream>, Status> {
+        difference::stream(self, request.into_inner()).await.map(Response::new)
     }
 }
 
@@ -227,7 +264,21 @@ fn concept_message(concept: Concept) -> TaxonomyConcept {
         .into_iter()
         .map(|label| TaxonomyLabel { language: label.language, text: label.text, preferred: label.preferred })
         .collect();
-    TaxonomyConcept { uri: concept.uri, kind: concept.kind.name().to_owned(), class: concept.class, labels }
+    TaxonomyConcept {
+        uri: concept.uri,
+        kind: concept.kind.name().to_owned(),
+        class: concept.class,
+        labels,
+        descriptions: Vec::new(),
+    }
+}
+
+fn ancestor_message((concept, distance): (Concept, u32)) -> TaxonomyAncestor {
+    TaxonomyAncestor { concept: Some(concept_message(concept)), distance }
+}
+
+fn description_message(description: Description) -> TaxonomyDescription {
+    TaxonomyDescription { language: description.language, text: description.text }
 }
 
 fn relation_message(relation: Relation) -> TaxonomyRelation {

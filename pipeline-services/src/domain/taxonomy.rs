@@ -13,6 +13,8 @@ pub enum ConceptKind {
     Skill,
     /// An occupation.
     Occupation,
+    /// A group of the hierarchy above skills and occupations; nothing is linked to it.
+    Group,
 }
 
 impl ConceptKind {
@@ -21,7 +23,13 @@ impl ConceptKind {
         match self {
             Self::Skill => "skill",
             Self::Occupation => "occupation",
+            Self::Group => "group",
         }
+    }
+
+    /// The kind of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Skill, Self::Occupation, Self::Group].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -41,9 +49,9 @@ pub struct Label {
 pub struct Concept {
     /// Identity, as published.
     pub uri: String,
-    /// Skill or occupation.
+    /// Skill, occupation or group.
     pub kind: ConceptKind,
-    /// `skill/competence`, `knowledge`, or an ISCO code; may be empty.
+    /// `skill/competence`, `knowledge`, an ISCO code or the code of a group; may be empty.
     pub class: String,
     /// Every label in every language.
     pub labels: Vec<Label>,
@@ -88,6 +96,20 @@ pub struct Occupation {
     /// Name of that code.
     pub cuoc_label: Option<String>,
 }
+
+/// What a concept is, in a sentence or more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// URI of the concept.
+    pub uri: String,
+    /// BCP 47; one description per language.
+    pub language: String,
+    /// The text.
+    pub text: String,
+}
+
+/// Name of the relation from a concept to the one above it.
+pub(crate) const BROADER: &str = "broader";
 
 /// A typed edge between two concepts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

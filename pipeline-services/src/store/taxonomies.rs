@@ -2,9 +2,15 @@
 //!
 //! Importing a version replaces it whole; the active one is what extractor and enhancer link to.
 
+mod hierarchy;
+mod resolve;
+
 use sqlx::PgConnection;
 
-use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
+pub(crate) use hierarchy::{above, broader};
+pub(crate) use resolve::{ResolveError, Stored, resolve};
+
+use crate::domain::taxonomy::{Concept, ConceptKind, Description, Label, Relation};
 
 /// A taxonomy with its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +27,8 @@ pub(crate) struct TaxonomySummary {
     pub skills: i64,
     /// Occupation concepts.
     pub occupations: i64,
+    /// Groups of the hierarchy.
+    pub groups: i64,
     /// Labels in all languages.
     pub labels: i64,
     /// Relations.
@@ -137,6 +145,34 @@ async fn insert_relations(
     Ok(())
 }
 
+/// Stores descriptions of concepts of a taxonomy, which are stored already.
+///
+/// # Errors
+/// If a statement fails.
+pub(crate) async fn describe(
+    connection: &mut PgConnection,
+    taxonomy_id: i32,
+    descriptions: &[Description],
+) -> sqlx::Result<()> {
+    for chunk in descriptions.chunks(CHUNK) {
+        let uris: Vec<String> = chunk.iter().map(|one| one.uri.clone()).collect();
+        let languages: Vec<String> = chunk.iter().map(|one| one.language.clone()).collect();
+        let texts: Vec<String> = chunk.iter().map(|one| one.text.clone()).collect();
+        sqlx::query!(
+            "insert into concept_description (taxonomy_id, uri, language, description)
+             select $1, uri, language, description
+             from unnest($2::text[], $3::text[], $4::text[]) as item (uri, language, description)",
+            taxonomy_id,
+            &uris,
+            &languages,
+            &texts
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
 /// Makes a taxonomy the one that extraction links to; false when it does not exist.
 ///
 /// # Errors
@@ -173,6 +209,8 @@ pub(crate) async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<Taxo
                    as "skills!",
                (select count(*) from concept c where c.taxonomy_id = t.taxonomy_id and c.kind = 'occupation')
                    as "occupations!",
+               (select count(*) from concept c where c.taxonomy_id = t.taxonomy_id and c.kind = 'group')
+                   as "groups!",
                (select count(*) from concept_label l where l.taxonomy_id = t.taxonomy_id) as "labels!",
                (select count(*) from concept_relation r where r.taxonomy_id = t.taxonomy_id) as "relations!"
            from taxonomy t order by t.name, t.version"#
@@ -192,20 +230,6 @@ pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Option
     Ok(row.map(|row| (row.taxonomy_id, row.name, row.version)))
 }
 
-/// Versions of a stored taxonomy with their keys, the active one first.
-///
-/// # Errors
-/// If the statement fails.
-pub(crate) async fn versions(connection: &mut PgConnection, name: &str) -> sqlx::Result<Vec<(i32, String)>> {
-    let rows = sqlx::query!(
-        "select taxonomy_id, version from taxonomy where name = $1 order by active desc, version",
-        name
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.taxonomy_id, row.version)).collect())
-}
-
 /// Every concept of a taxonomy in the order of the URIs.
 ///
 /// # Errors
@@ -223,13 +247,33 @@ pub(crate) async fn concept(
     taxonomy_id: i32,
     uri: &str,
 ) -> sqlx::Result<Option<Concept>> {
-    Ok(read_concepts(connection, taxonomy_id, Some(uri)).await?.pop())
+    Ok(read_concepts(connection, taxonomy_id, Some(&[uri.to_owned()])).await?.pop())
+}
+
+/// Descriptions of a concept in the order of their languages.
+///
+/// # Errors
+/// If the statement fails.
+pub(crate) async fn descriptions(
+    connection: &mut PgConnection,
+    taxonomy_id: i32,
+    uri: &str,
+) -> sqlx::Result<Vec<Description>> {
+    sqlx::query_as!(
+        Description,
+        r#"select uri, language, description as "text" from concept_description
+           where taxonomy_id = $1 and uri = $2 order by language"#,
+        taxonomy_id,
+        uri
+    )
+    .fetch_all(connection)
+    .await
 }
 
 async fn read_concepts(
     connection: &mut PgConnection,
     taxonomy_id: i32,
-    uri: Option<&str>,
+    uris: Option<&[String]>,
 ) -> sqlx::Result<Vec<Concept>> {
     // Ordered by bytes: by a locale's order, the same taxonomy would be indexed in another order
     // elsewhere.
@@ -237,18 +281,18 @@ async fn read_concepts(
         r#"select c.uri, c.kind, c.class, l.language as "language?", l.label as "label?",
                l.preferred as "preferred?"
            from concept c left join concept_label l on l.taxonomy_id = c.taxonomy_id and l.uri = c.uri
-           where c.taxonomy_id = $1 and ($2::text is null or c.uri = $2)
+           where c.taxonomy_id = $1 and ($2::text[] is null or c.uri = any($2))
            order by c.uri collate "C", l.preferred desc, l.language, l.label collate "C""#,
         taxonomy_id,
-        uri
+        uris
     )
     .fetch_all(connection)
     .await?;
     let mut concepts: Vec<Concept> = Vec::new();
     for row in rows {
         if concepts.last().is_none_or(|last| last.uri != row.uri) {
-            // The check on the column allows no third kind.
-            let kind = if row.kind == "occupation" { ConceptKind::Occupation } else { ConceptKind::Skill };
+            // The check on the column allows no other kind.
+            let kind = ConceptKind::of(&row.kind).unwrap_or(ConceptKind::Skill);
             concepts.push(Concept { uri: row.uri, kind, class: row.class, labels: Vec::new() });
         }
         if let (Some(language), Some(text), Some(preferred)) = (row.language, row.label, row.preferred)

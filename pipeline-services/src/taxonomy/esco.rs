@@ -2,17 +2,19 @@
 //! table merged from such folders.
 //!
 //! Recognised names, in any case, each `.csv` or `.csv.gz`: `skills_xx`, `occupations_xx`,
-//! `…SkillsCollection_xx`, `broaderRelationsSkillPillar`, `broaderRelationsOccPillar`,
-//! `occupationSkillRelations`, `skillSkillRelations` (these with or without `_xx`), `skills_en_es`,
-//! `occupations_en_es`; a region behind the language (`skills_es-419`) and what a browser adds to a
-//! second download (`skills_es (1)`) do not matter. Other files are left alone. Labels of one
+//! `…SkillsCollection_xx`, `skillGroups_xx`, `ISCOGroups_xx`, `skillsHierarchy_xx`,
+//! `broaderRelationsSkillPillar`, `broaderRelationsOccPillar`, `occupationSkillRelations`,
+//! `skillSkillRelations` (these with or without `_xx`), `skills_en_es`, `occupations_en_es`; a
+//! region behind the language (`skills_es-419`) and what a browser adds to a second download
+//! (`skills_es (1)`) do not matter. Other files are left alone. Labels of one
 //! concept from several files are united; the first preferred label of a language stays preferred,
-//! so list the newest folder first.
+//! and the first folder that says what is above a concept decides, so list the newest folder first.
 
+mod content;
 mod table;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -21,20 +23,17 @@ use csv::StringRecord;
 
 pub(crate) use table::Table;
 
-use super::{Loaded, Source, TaxonomyError};
-use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
+use super::{
+    Loaded, Source, TaxonomyError,
+    hierarchy::{cycle, shown},
+};
+use crate::domain::taxonomy::{BROADER, Concept, ConceptKind, Description, Label, Relation};
+use content::{Content, base, content};
 
 const EXPECTED: &str = "files of an ESCO download such as skills_es.csv and occupations_es.csv, plain or .gz";
 
-/// Content of a file of an ESCO folder.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Content {
-    Concepts { kind: ConceptKind, language: Option<String> },
-    Merged { kind: ConceptKind },
-    Broader,
-    OccupationSkills,
-    SkillSkills,
-}
+/// URI of an ISCO-08 group of ESCO, without its code.
+const ISCO: &str = "http://data.europa.eu/esco/isco/C";
 
 /// Reads ESCO folders; with `languages` given, labels of other languages are left out.
 ///
@@ -70,51 +69,13 @@ pub(crate) fn read_files(folders: &[Vec<Source>], languages: &[String]) -> Resul
         ids: HashMap::new(),
         relations: Vec::new(),
         found: BTreeSet::new(),
+        described: HashSet::new(),
+        placed: HashSet::new(),
     };
     for files in folders {
-        let mut known: Vec<(Content, &Source)> =
-            files.iter().filter_map(|file| Some((content(&file.name)?, file))).collect();
-        // Of two files of a language the one without a region is the shorter one and comes first.
-        known.sort_by_key(|(content, file)| (content.clone(), file.name.len(), file.path.clone()));
-        known.into_iter().try_for_each(|(content, file)| reader.read_file(&content, file))?;
+        reader.read_folder(files)?;
     }
     reader.finish(folders)
-}
-
-/// A language without its region: `es` of `es-419`.
-fn base(language: &str) -> String {
-    language.trim().to_lowercase().split(['-', '_']).next().unwrap_or_default().to_owned()
-}
-
-/// The content of a file by its name.
-fn content(name: &str) -> Option<Content> {
-    let lower = name.to_lowercase();
-    let stem = lower.strip_suffix(".gz").unwrap_or(&lower);
-    let stem = [".csv", ".tsv", ".txt"].iter().find_map(|end| stem.strip_suffix(end))?;
-    let stem = match stem.rsplit_once('(') {
-        Some((first, copy)) if copy.trim_end_matches(')').parse::<u32>().is_ok() => first.trim_end(),
-        _ => stem,
-    };
-    let (first, rest) = match stem.split_once('_') {
-        Some((first, rest)) => (first, Some(rest)),
-        None => (stem, None),
-    };
-    let kind = match first {
-        "skills" => Some(ConceptKind::Skill),
-        "occupations" => Some(ConceptKind::Occupation),
-        _ => first.ends_with("skillscollection").then_some(ConceptKind::Skill),
-    };
-    match (first, kind, rest) {
-        ("skills" | "occupations", Some(kind), Some("en_es")) => Some(Content::Merged { kind }),
-        (_, Some(kind), _) => {
-            let language = rest.map(base).filter(|language| (2..=3).contains(&language.len()));
-            Some(Content::Concepts { kind, language })
-        }
-        ("broaderrelationsskillpillar" | "broaderrelationsoccpillar", ..) => Some(Content::Broader),
-        ("occupationskillrelations", ..) => Some(Content::OccupationSkills),
-        ("skillskillrelations", ..) => Some(Content::SkillSkills),
-        _ => None,
-    }
 }
 
 struct Reader<'a> {
@@ -124,26 +85,44 @@ struct Reader<'a> {
     relations: Vec<Relation>,
     /// Languages of all labels.
     found: BTreeSet<String>,
+    /// Concepts with the languages in which they have a description.
+    described: HashSet<(usize, String)>,
+    /// Concepts of which a folder has said what is above them.
+    placed: HashSet<String>,
 }
 
 impl Reader<'_> {
+    fn read_folder(&mut self, files: &[Source]) -> Result<(), TaxonomyError> {
+        let mut known: Vec<(Content, &Source)> =
+            files.iter().filter_map(|file| Some((content(&file.name)?, file))).collect();
+        // Of two files of a language the one without a region is the shorter one and comes first.
+        known.sort_by_key(|(content, file)| (content.clone(), file.name.len(), file.path.clone()));
+        let earlier = std::mem::take(&mut self.relations);
+        known.into_iter().try_for_each(|(content, file)| self.read_file(&content, file))?;
+        let mut own = std::mem::replace(&mut self.relations, earlier);
+        // Hierarchies of two versions contradict each other: what is below in one is above in the
+        // other.
+        own.retain(|relation| relation.kind != BROADER || !self.placed.contains(&relation.from));
+        let broader = own.iter().filter(|relation| relation.kind == BROADER);
+        self.placed.extend(broader.map(|relation| relation.from.clone()));
+        self.relations.extend(own);
+        Ok(())
+    }
+
     fn read_file(&mut self, content: &Content, source: &Source) -> Result<(), TaxonomyError> {
         let mut table = Table::open(source)?;
         match content {
             Content::Concepts { kind, language } => {
-                let language = match (language, self.languages) {
-                    (Some(language), _) | (None, [language]) => language.clone(),
-                    (None, _) => {
-                        let problem =
-                            "the name does not say the language, as skills_es.csv does; give one --language";
-                        return Err(table.error(1, problem.to_owned()));
-                    }
-                };
+                let language = self.language(&table, language.as_deref())?;
                 self.read_concepts(&mut table, *kind, &language)
             }
             Content::Merged { kind } => self.read_merged(&mut table, *kind),
+            Content::Hierarchy { language } => {
+                let language = self.language(&table, language.as_deref())?;
+                self.read_hierarchy(&mut table, &language)
+            }
             Content::Broader => {
-                self.read_relations(&mut table, ("conceptUri", "broaderUri"), |_| "broader".to_owned())
+                self.read_relations(&mut table, ("conceptUri", "broaderUri"), |_| BROADER.to_owned())
             }
             Content::OccupationSkills => {
                 let kind = table.needed("relationType")?;
@@ -158,6 +137,19 @@ impl Reader<'_> {
         }
     }
 
+    /// The language of a file: what its name says, else the only one that is wanted.
+    fn language(&self, table: &Table, named: Option<&str>) -> Result<String, TaxonomyError> {
+        match (named, self.languages) {
+            (Some(language), _) => Ok(language.to_owned()),
+            (None, [language]) => Ok(language.clone()),
+            (None, _) => {
+                let problem =
+                    "the name does not say the language, as skills_es.csv does; give one --language";
+                Err(table.error(1, problem.to_owned()))
+            }
+        }
+    }
+
     fn read_concepts(
         &mut self,
         table: &mut Table,
@@ -165,7 +157,7 @@ impl Reader<'_> {
         language: &str,
     ) -> Result<(), TaxonomyError> {
         let (uri, preferred) = (table.needed("conceptUri")?, table.needed("preferredLabel")?);
-        let other = table.column("altLabels");
+        let (other, description) = (table.column("altLabels"), table.column("description"));
         let class = class_column(table, kind);
         while let Some(row) = table.read_row()? {
             let id = self.concept(table, cell(&row, Some(uri)), kind, cell(&row, class))?;
@@ -174,6 +166,7 @@ impl Reader<'_> {
             for text in cell(&row, other).split(['\n', '|']) {
                 self.label(id, language, text, false);
             }
+            self.describe(id, language, cell(&row, description));
         }
         Ok(())
     }
@@ -187,15 +180,43 @@ impl Reader<'_> {
                 language,
                 table.needed(&format!("preferredLabel_{language}"))?,
                 table.needed(&format!("altLabels_{language}"))?,
+                table.column(&format!("description_{language}")),
             ));
         }
         while let Some(row) = table.read_row()? {
             let id = self.concept(table, cell(&row, Some(uri)), kind, cell(&row, class))?;
-            for (language, preferred, other) in &columns {
+            for (language, preferred, other, description) in &columns {
                 self.label(id, language, cell(&row, Some(*preferred)), true);
                 for text in cell(&row, Some(*other)).split('|') {
                     self.label(id, language, text, false);
                 }
+                self.describe(id, language, cell(&row, *description));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of `Level 0 URI`, `Level 0 preferred term`, `Level 1 URI`, …; the deepest level that is
+    /// filled is the row's group. Its description is left: some downloads have it in English.
+    fn read_hierarchy(&mut self, table: &mut Table, language: &str) -> Result<(), TaxonomyError> {
+        let mut levels = vec![hierarchy_level(table, 0)?];
+        while table.column(&format!("Level {} URI", levels.len())).is_some() {
+            levels.push(hierarchy_level(table, levels.len())?);
+        }
+        while let Some(row) = table.read_row()? {
+            let mut above: Option<&str> = None;
+            for (uri, term, code) in &levels {
+                let uri = cell(&row, Some(*uri));
+                if uri.is_empty() {
+                    break;
+                }
+                let id = self.concept(table, uri, ConceptKind::Group, cell(&row, *code))?;
+                self.label(id, language, cell(&row, Some(*term)), true);
+                if let Some(above) = above {
+                    let (from, to) = (uri.to_owned(), above.to_owned());
+                    self.relations.push(Relation { from, kind: BROADER.to_owned(), to });
+                }
+                above = Some(uri);
             }
         }
         Ok(())
@@ -237,6 +258,18 @@ impl Reader<'_> {
         Ok(id)
     }
 
+    /// Keeps the first description of a concept in a language.
+    fn describe(&mut self, concept: usize, language: &str, text: &str) {
+        let wanted = self.languages.is_empty() || self.languages.iter().any(|wanted| wanted == language);
+        if !text.is_empty() && wanted && self.described.insert((concept, language.to_owned())) {
+            self.loaded.descriptions.push(Description {
+                uri: self.loaded.concepts[concept].uri.clone(),
+                language: language.to_owned(),
+                text: text.to_owned(),
+            });
+        }
+    }
+
     fn label(&mut self, concept: usize, language: &str, text: &str, preferred: bool) {
         let text = text.trim();
         // Before the filter, so that an error can name the languages that there are.
@@ -264,17 +297,9 @@ impl Reader<'_> {
             let found = self.found.into_iter().collect::<Vec<_>>().join(", ");
             return Err(TaxonomyError::Language { wanted: wanted.clone(), found });
         }
-        self.relations.sort_by(|left, right| {
-            (&left.from, &left.kind, &left.to).cmp(&(&right.from, &right.kind, &right.to))
-        });
-        // The folders of two languages hold the same relations.
-        self.relations.dedup();
-        let distinct = self.relations.len();
-        self.relations
-            .retain(|relation| self.ids.contains_key(&relation.from) && self.ids.contains_key(&relation.to));
-        self.loaded.skipped_relations = distinct - self.relations.len();
-        self.loaded.relations = self.relations;
+        // Without a label in a wanted language nobody could show them.
         self.loaded.concepts.retain(|concept| !concept.labels.is_empty());
+        self.relate()?;
         if self.loaded.concepts.is_empty() {
             let shown: Vec<&str> = folders.iter().flatten().map(|file| file.shown.as_str()).collect();
             let searched = if shown.is_empty() { "the folders".to_owned() } else { shown.join(", ") };
@@ -282,12 +307,60 @@ impl Reader<'_> {
         }
         Ok(self.loaded)
     }
+
+    /// Keeps the relations and descriptions of the concepts, which must stand in no cycle.
+    fn relate(&mut self) -> Result<(), TaxonomyError> {
+        let mut relations = std::mem::take(&mut self.relations);
+        relations.sort_by(|left, right| {
+            (&left.from, &left.kind, &left.to).cmp(&(&right.from, &right.kind, &right.to))
+        });
+        // The folders of two languages hold the same relations.
+        relations.dedup();
+        let distinct = relations.len();
+        let concepts = &self.loaded.concepts;
+        let kept: HashSet<&str> = concepts.iter().map(|concept| concept.uri.as_str()).collect();
+        relations
+            .retain(|relation| [&relation.from, &relation.to].iter().all(|uri| kept.contains(uri.as_str())));
+        self.loaded.skipped_relations = distinct - relations.len();
+        relations.extend(isco_groups(concepts, &relations, &kept));
+        self.loaded.descriptions.retain(|description| kept.contains(description.uri.as_str()));
+        let broader = relations.iter().filter(|relation| relation.kind == BROADER);
+        if let Some(turn) = cycle(broader.map(|relation| (relation.from.as_str(), relation.to.as_str()))) {
+            return Err(TaxonomyError::Cycle { cycle: shown(&turn) });
+        }
+        self.loaded.relations = relations;
+        Ok(())
+    }
+}
+
+/// Relations of occupations to the ISCO group that is their class, where the tables name nothing
+/// above them: those below another occupation have the group through it.
+fn isco_groups(concepts: &[Concept], relations: &[Relation], kept: &HashSet<&str>) -> Vec<Relation> {
+    let broader = relations.iter().filter(|relation| relation.kind == BROADER);
+    let below: HashSet<&str> = broader.map(|relation| relation.from.as_str()).collect();
+    let mut found = Vec::new();
+    for concept in concepts.iter().filter(|concept| concept.kind == ConceptKind::Occupation) {
+        let code = concept.class.strip_prefix('C').unwrap_or(&concept.class);
+        let to = format!("{ISCO}{code}");
+        if !below.contains(concept.uri.as_str()) && kept.contains(to.as_str()) {
+            found.push(Relation { from: concept.uri.clone(), kind: BROADER.to_owned(), to });
+        }
+    }
+    found
+}
+
+/// Columns of a level of the hierarchy: URI, label and code.
+fn hierarchy_level(table: &Table, level: usize) -> Result<(usize, usize, Option<usize>), TaxonomyError> {
+    let uri = table.needed(&format!("Level {level} URI"))?;
+    let term = table.needed(&format!("Level {level} preferred term"))?;
+    Ok((uri, term, table.column(&format!("Level {level} code"))))
 }
 
 fn class_column(table: &Table, kind: ConceptKind) -> Option<usize> {
     table.column(match kind {
         ConceptKind::Skill => "skillType",
         ConceptKind::Occupation => "iscoGroup",
+        ConceptKind::Group => "code",
     })
 }
 

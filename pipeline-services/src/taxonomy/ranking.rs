@@ -97,6 +97,7 @@ impl Taxonomy {
         let index = match kind {
             ConceptKind::Skill => &self.wordings,
             ConceptKind::Occupation => self.occupation_wordings(),
+            ConceptKind::Group => return Vec::new(),
         };
         if surface {
             // Twice as many, since a label with two genders comes twice.
@@ -130,6 +131,7 @@ impl Taxonomy {
         match kind {
             ConceptKind::Skill => self.link(text),
             ConceptKind::Occupation => self.occupation(text, titles).map(|ranked| ranked.concept),
+            ConceptKind::Group => None,
         }
     }
 

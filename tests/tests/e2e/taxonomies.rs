@@ -92,6 +92,51 @@ fn archives_are_read_as_they_come() {
     assert_eq!(import[0]["labels"], 3);
 }
 
+const COLUMNS: &str = "uri,kind,class,language,label,preferred,broader,description";
+
+#[test]
+fn taxonomies_stand_next_to_each_other() {
+    let site = Site::up();
+    let import = |version: &str, rows: &str| {
+        let path = site.file("own.csv", format!("{COLUMNS}\n{rows}"));
+        site.run(&["taxonomy", "import", "csv", &path, "--version", version, "--json"]).ended(0).json()
+    };
+    let group = "g:1,group,L,es,Lácteos,true,,\n";
+    let first =
+        format!("{group}x:1,skill,knowledge,es,queso,true,,Hacer queso.\nx:2,skill,,es,ordeñar vacas,1,,\n");
+    let second =
+        format!("{group}x:1,skill,knowledge,es,quesería,true,g:1,\nx:3,skill,,en,churn butter,1,g:1,\n");
+    let imported = import("1", &first);
+    assert_eq!((&imported[0]["groups"], &imported[0]["skills"]), (&1.into(), &2.into()));
+    import("2", &second);
+    let show = |arguments: &[&str]| site.run(&[&["taxonomy", "show"], arguments].concat());
+    let older = show(&["x:1", "--taxonomy", "own@1"]).ended(0).json();
+    assert_eq!(older["descriptions"][0]["description"], "Hacer queso.");
+    assert_eq!(older["broader"], serde_json::json!([]));
+    let newer = show(&["x:1"]).ended(0).json();
+    assert_eq!(
+        (&newer["taxonomy"], &newer["broader"][0]["labels"]["es"]),
+        (&"own@2".into(), &"Lácteos".into())
+    );
+    let diff = |from: &str, to: &str| site.run(&["taxonomy", "diff", from, to, "--json"]).ended(0).json();
+    let found = diff("own@1", "own@2");
+    let rows: Vec<(&str, &str)> = found["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["change"].as_str().unwrap(), row["uri"].as_str().unwrap()))
+        .collect();
+    assert_eq!(rows, [("added", "x:3"), ("removed", "x:2"), ("renamed", "x:1"), ("moved", "x:1")]);
+    assert_eq!(found["differences"][2]["before"], serde_json::json!(["queso"]));
+    assert_eq!(diff("own@2", "own@1")["counts"], found["counts"]);
+    // The active version of the name.
+    assert_eq!(diff("own", "own@2")["differences"], serde_json::json!([]));
+    let unknown = site.run(&["taxonomy", "diff", "own@1", "own@3"]).ended(2);
+    assert!(unknown.stderr.contains("no taxonomy `own@3`; stored: own@1, own@2"), "{}", unknown.stderr);
+    let malformed = show(&["x:1", "--taxonomy", "own@"]).ended(2);
+    assert!(malformed.stderr.contains("expected NAME@VERSION or NAME"), "{}", malformed.stderr);
+}
+
 #[test]
 fn what_cannot_be_read_is_named_as_its_owner_knows_it() {
     let site = Site::up();

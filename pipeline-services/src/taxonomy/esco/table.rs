@@ -25,7 +25,7 @@ impl Table {
     /// Opens a file and reads its header.
     ///
     /// # Errors
-    /// If the file cannot be opened or its header is no CSV.
+    /// If the file cannot be opened, is empty or not UTF-8, or its header is no CSV.
     pub(crate) fn open(source: &Source) -> Result<Self, TaxonomyError> {
         let shown = source.shown.clone();
         let failed = |source| TaxonomyError::Read { path: shown.clone(), source };
@@ -35,7 +35,11 @@ impl Table {
         // the first.
         let plain: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         let mut plain: Box<dyn BufRead> = Box::new(BufReader::with_capacity(1 << 16, plain));
-        let delimiter = delimiter(plain.fill_buf().map_err(failed)?);
+        let start = plain.fill_buf().map_err(failed)?;
+        if let Some(problem) = unfit(start) {
+            return Err(TaxonomyError::Row { path: shown, line: 1, problem: problem.to_owned() });
+        }
+        let delimiter = delimiter(start);
         let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(plain);
         let header = reader.headers().map_err(|error| broken(&shown, 1, &error))?.clone();
         // What spreadsheets save as UTF-8 begins with a byte order mark, which would be part of the
@@ -89,6 +93,17 @@ impl Table {
     }
 }
 
+/// What is wrong with a file that begins like this.
+fn unfit(start: &[u8]) -> Option<&'static str> {
+    let wide = [[0xff, 0xfe], [0xfe, 0xff]].iter().any(|mark| start.starts_with(mark));
+    match start {
+        [] => Some("the file is empty"),
+        // Whoever sends files without the command-line tool, which decodes them.
+        _ if wide => Some("the file is UTF-16: expected UTF-8"),
+        _ => None,
+    }
+}
+
 /// The separator that the header has most of.
 fn delimiter(start: &[u8]) -> u8 {
     let header = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -98,5 +113,9 @@ fn delimiter(start: &[u8]) -> u8 {
 }
 
 fn broken(path: &str, line: u64, error: &csv::Error) -> TaxonomyError {
-    TaxonomyError::Row { path: path.to_owned(), line, problem: error.to_string() }
+    let problem = match error.kind() {
+        csv::ErrorKind::Utf8 { .. } => "the row is not UTF-8: save the file as UTF-8".to_owned(),
+        _ => error.to_string(),
+    };
+    TaxonomyError::Row { path: path.to_owned(), line, problem }
 }

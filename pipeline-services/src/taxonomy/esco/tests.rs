@@ -96,7 +96,13 @@ fn files_are_known_by_name_in_any_spelling() {
     check("skills.csv", Some(Content::Concepts { kind: ConceptKind::Skill, language: None }));
     check("skills_en_es.csv", Some(Content::Merged { kind: ConceptKind::Skill }));
     check("BroaderRelationsOccPillar_es.csv", Some(Content::Broader));
-    check("skillGroups_es.csv", None);
+    check(
+        "skillGroups_es.csv",
+        Some(Content::Concepts { kind: ConceptKind::Group, language: Some("es".to_owned()) }),
+    );
+    check("ISCOGroups.csv", Some(Content::Concepts { kind: ConceptKind::Group, language: None }));
+    check("skillsHierarchy_en.csv", Some(Content::Hierarchy { language: Some("en".to_owned()) }));
+    check("conceptSchemes_es.csv", None);
     check("readme.txt", None);
 }
 
@@ -141,4 +147,79 @@ fn errors_name_file_and_line() {
         let found = read(&[dir.path().to_owned()], &[]).unwrap_err().to_string();
         assert!(found.contains(expected), "{found}");
     }
+}
+
+const GROUPS: &str = "conceptType,conceptUri,preferredLabel,altLabels,code,description\nSkillGroup,g:L1,lenguas,,L1,Hablar y escribir.\n";
+const HIERARCHY: &str = "Level 0 URI,Level 0 preferred term,Level 1 URI,Level 1 preferred term,Description,Level 0 code,Level 1 code\ng:L,idiomas,,,,L,\ng:L,idiomas,g:L1,lenguas,x,L,L1\n";
+
+fn isco(code: &str) -> String {
+    format!("http://data.europa.eu/esco/isco/C{code}")
+}
+
+#[test]
+fn groups_are_concepts_above_skills_and_occupations() {
+    let groups = format!(
+        "conceptUri,code,preferredLabel\n{},7513,Lecheros\n{},751,Alimentos\n",
+        isco("7513"),
+        isco("751")
+    );
+    let above = format!("conceptUri,broaderUri\n{},{}\no:2,o:1\n", isco("7513"), isco("751"));
+    let dir = folder(&[
+        (
+            "skills_es.csv",
+            "conceptUri,skillType,preferredLabel,description\nu:1,knowledge,gallego,El gallego.\n",
+        ),
+        ("skillGroups_es.csv", GROUPS),
+        ("skillsHierarchy_es.csv", HIERARCHY),
+        ("broaderRelationsSkillPillar.csv", "conceptUri,broaderUri\nu:1,g:L1\n"),
+        (
+            "occupations_es.csv",
+            "conceptUri,iscoGroup,preferredLabel\no:1,7513,quesero\no:2,7513,afinador\no:3,1111,x\n",
+        ),
+        ("ISCOGroups_es.csv", &groups),
+        ("broaderRelationsOccPillar.csv", &above),
+    ]);
+    let loaded = read(&[dir.path().to_owned()], &[]).unwrap();
+    let mut broader: Vec<(&str, &str)> = loaded
+        .relations
+        .iter()
+        .filter(|relation| relation.kind == "broader")
+        .map(|relation| (relation.from.as_str(), relation.to.as_str()))
+        .collect();
+    broader.sort_unstable();
+    let (small, large) = (isco("7513"), isco("751"));
+    assert_eq!(
+        broader,
+        [("g:L1", "g:L"), (&small, &large), ("o:1", &small), ("o:2", "o:1"), ("u:1", "g:L1")]
+    );
+    let group = loaded.concepts.iter().find(|concept| concept.uri == "g:L1").unwrap();
+    assert_eq!((group.kind, group.class.as_str(), group.labels.len()), (ConceptKind::Group, "L1", 1));
+    let texts: Vec<&str> = loaded.descriptions.iter().map(|one| one.text.as_str()).collect();
+    assert_eq!(texts, ["El gallego.", "Hablar y escribir."]);
+    assert_eq!(loaded.skipped_relations, 0);
+}
+
+#[test]
+fn a_cycle_of_broader_relations_is_named() {
+    let dir = folder(&[
+        ("skills_es.csv", "conceptUri,preferredLabel\nu:1,a\nu:2,b\nu:3,c\n"),
+        ("broaderRelationsSkillPillar.csv", "conceptUri,broaderUri\nu:1,u:2\nu:2,u:3\nu:3,u:2\n"),
+    ]);
+    let found = read(&[dir.path().to_owned()], &[]).unwrap_err().to_string();
+    assert_eq!(found, "broader relations form a cycle: u:2 -> u:3 -> u:2");
+}
+
+#[test]
+fn the_first_folder_decides_what_is_above_a_concept() {
+    let version = |above: &str| {
+        folder(&[
+            ("skills_es.csv", "conceptUri,preferredLabel\nu:1,a\nu:2,b\nu:3,c\n"),
+            ("broaderRelationsSkillPillar.csv", &format!("conceptUri,broaderUri\n{above}")),
+        ])
+    };
+    let (newer, older) = (version("u:1,u:2\nu:2,u:3\n"), version("u:2,u:1\nu:1,u:3\n"));
+    let loaded = read(&[newer.path().to_owned(), older.path().to_owned()], &[]).unwrap();
+    let pairs: Vec<(&str, &str)> =
+        loaded.relations.iter().map(|relation| (relation.from.as_str(), relation.to.as_str())).collect();
+    assert_eq!(pairs, [("u:1", "u:2"), ("u:2", "u:3")]);
 }
