@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::output::{self, Outcome, Progress, Stdout, progress};
 
 /// Texts of a call. Not tuned: a call of some hundred milliseconds, so that progress is seen.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 /// Most characters of a text, as the service takes them: one that is longer is reported with its
 /// line.
 const CHARACTERS: usize = 2_000;
@@ -64,6 +64,9 @@ struct Given {
     /// taxonomy].
     #[arg(long, value_name = "NAME[@VERSION]")]
     taxonomy: Option<String>,
+    /// Language of the labels, where a concept has one in it; else they are English.
+    #[arg(long, value_name = "LANGUAGE", default_value = "es")]
+    language: String,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +95,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         surface: given.surface,
         abstain: given.abstain,
         taxonomy: given.taxonomy.clone().unwrap_or_default(),
+        language: given.language.clone(),
     };
     let mut service = TaxonomyServiceClient::new(context.client.pipeline().await?);
     // On a terminal the answers themselves are the progress.
@@ -163,6 +167,18 @@ async fn link(
 ) -> anyhow::Result<Vec<LinkedText>> {
     let texts: Vec<String> =
         batch.iter().filter_map(|(_, line)| line.as_ref().ok()).map(|line| line.text.clone()).collect();
+    ask(service, request, texts).await
+}
+
+/// Asks for at most [`BATCH`] texts in one call; an answer for each, in their order.
+///
+/// # Errors
+/// If the service refuses, or answers another number of texts.
+pub(super) async fn ask(
+    service: &mut TaxonomyServiceClient<Connection>,
+    request: &LinkRequest,
+    texts: Vec<String>,
+) -> anyhow::Result<Vec<LinkedText>> {
     if texts.is_empty() {
         return Ok(Vec::new());
     }

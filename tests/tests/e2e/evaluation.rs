@@ -61,6 +61,7 @@ fn figures_of_marked_texts() {
     let occupations = site.run(&["eval", "occupations", "--gold", &gold, "--json"]).ended(0).json();
     assert_eq!(occupations["occupation.esco"], json!(1.0), "{occupations}");
     lists_and_sentences(&site);
+    single_texts(&site);
     refusals(&site, &ads);
 }
 
@@ -88,6 +89,47 @@ fn lists_and_sentences(site: &Site) {
     assert_eq!(found["source=x"]["knowledge"]["f1"], json!(1.0), "{found}");
 }
 
+fn single_texts(site: &Site) {
+    let taxonomy = "uri,kind,class,language,label,preferred\n\
+        x:1,skill,,es,hornear pan,1\nx:1,skill,,en,bake bread,1\nx:2,skill,,en,sell bread,1\n\
+        http://x.example/occupation/9,occupation,,es,panadero,1\n";
+    let own = site.file("wordings.csv", taxonomy);
+    site.run(&["taxonomy", "import", "csv", &own, "--name", "wordings", "--inactive"]).ended(0);
+    let table = "sentence,span,label\nhornear pan,,bake bread\nto sell bread,,sell bread\n\
+        to sell bread,,LABEL NOT PRESENT\ncoser,,sew\n";
+    let gold = site.file("sentences.csv", table);
+    let asked = ["eval", "linking", "--gold", &gold, "--taxonomy", "wordings", "--bootstrap", "20", "--json"];
+    let found = site.run(&asked).ended(0).json();
+    assert_eq!(
+        (&found["sentences"], &found["without_valid_label"], &found["queries"]),
+        (&json!(3), &json!(1), &json!(2)),
+        "{found}"
+    );
+    assert_eq!(
+        (&found["mrr"], &found["rp@5"], &found["mrr.ci95"]),
+        (&json!(1.0), &json!(1.0), &json!([1.0, 1.0]))
+    );
+
+    let folder = site.dir.path().join("titles");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, text) in [
+        ("queries.tsv", "q1\tPANADEROS\nq2\tGRUPOS\n"),
+        ("annotations.tsv", "q1\t0\te1\t1\nq2\t0\te2\t1\n"),
+        ("concept_mapping.tsv", "e1\thttp://x.example/occupation/9\ne2\thttp://x.example/isco/C1\n"),
+        ("corpus_elements.tsv", "e1\tpanadero\ne2\tgrupos\n"),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let asked =
+        ["eval", "occupations", "--gold", folder.to_str().unwrap(), "--taxonomy", "wordings", "--json"];
+    let found = site.run(&asked).ended(0).json();
+    assert_eq!(
+        (&found["surface.mrr"], &found["surface_esco.mrr"], &found["concept.success@1"]),
+        (&json!(0.5), &json!(1.0), &json!(0.5)),
+        "{found}"
+    );
+}
+
 fn refusals(site: &Site, ads: &str) {
     // What the services refuse is missing, and the others are measured.
     let empty = json!({ "id": "c", "description": " ", "spans": [] });
@@ -102,6 +144,8 @@ fn refusals(site: &Site, ads: &str) {
     let gold = site.file("gold.jsonl", ads);
     let said = site.run(&["eval", "skills", "--gold", &gold, "--aliases", &gold]).ended(2);
     assert!(said.stderr.contains("--aliases is for lists of skills"), "{}", said.stderr);
+    let said = site.run(&["eval", "linking", "--gold", &gold, "--taxonomy", "own"]).ended(2);
+    assert!(said.stderr.contains("--taxonomy is for single texts"), "{}", said.stderr);
     site.run(&["down"]).ended(0);
     let said = site.run(&["eval", "spans", "--gold", &gold, "--no-start"]).ended(2);
     assert!(said.stderr.contains("no pipeline-services answers"), "{}", said.stderr);

@@ -133,14 +133,28 @@ pub(super) fn calibration_error(mut cases: Vec<(f64, bool)>) -> Option<f64> {
 /// The 95 % interval of the F1 over all units, by bootstrap: from `rounds` samples of as many
 /// units, drawn with replacement. `None` without rounds or units.
 pub(super) fn interval(units: &[Counts], rounds: u32) -> Option<[f64; 2]> {
+    resampled(units, rounds, |sample| sample.copied().sum::<Counts>().f1())
+}
+
+/// The 95 % interval of the mean of some values, likewise.
+pub(super) fn mean_interval(values: &[f64], rounds: u32) -> Option<[f64; 2]> {
+    resampled(values, rounds, |sample| sample.sum::<f64>() / values.len() as f64)
+}
+
+/// The 95 % interval of a figure over units.
+fn resampled<U>(
+    units: &[U],
+    rounds: u32,
+    figure: impl Fn(&mut dyn Iterator<Item = &U>) -> f64,
+) -> Option<[f64; 2]> {
     if units.is_empty() || rounds == 0 {
         return None;
     }
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut values = Vec::new();
     for _ in 0..rounds {
-        let sample: Counts = units.iter().map(|_| units[random.usize(..units.len())]).sum();
-        values.push(sample.f1());
+        let mut sample = units.iter().map(|_| &units[random.usize(..units.len())]);
+        values.push(figure(&mut sample));
     }
     // Percentiles, outwards to the next value: the interval is never narrower than 95 %.
     values.sort_by(f64::total_cmp);
@@ -198,5 +212,8 @@ mod tests {
         let [low, high] = interval(&units, 1000).unwrap();
         assert!((low - 0.4).abs() < 0.03 && (high - 0.6).abs() < 0.03, "{low} {high}");
         assert_eq!(interval(&units, 1000), Some([low, high]));
+        let values: Vec<f64> = [1.0, 0.0].repeat(50);
+        let [low, high] = mean_interval(&values, 1000).unwrap();
+        assert!((low - 0.4).abs() < 0.03 && (high - 0.6).abs() < 0.03, "{low} {high}");
     }
 }

@@ -6,6 +6,8 @@ mod ads;
 mod lists;
 mod row;
 mod sentences;
+mod texts;
+mod titles;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,10 +19,11 @@ use serde_json::{Map, Value};
 pub(super) use ads::{Ad, Mark};
 pub(super) use lists::List;
 pub(super) use sentences::{Label, Sentence, TokenSpan};
+pub(super) use texts::Text;
+pub(super) use titles::{Query, Titles, clean_uri, name_key};
 
 use super::predictions::Question;
 use crate::commands::lines::{self, Line};
-use crate::error::Hinted;
 use row::Row;
 
 /// What is measured.
@@ -42,17 +45,18 @@ impl Measure {
         match self {
             Self::Skills => &[Form::Ads, Form::Lists],
             Self::Spans => &[Form::Ads, Form::Sentences],
-            Self::Linking | Self::Occupations => &[Form::Ads],
+            Self::Linking => &[Form::Ads, Form::Texts],
+            Self::Occupations => &[Form::Ads, Form::Titles],
         }
     }
 
-    /// The form that has texts to link one by one.
-    fn texts(self) -> Option<Form> {
-        match self {
-            Self::Linking => Some(Form::Texts),
-            Self::Occupations => Some(Form::Titles),
-            Self::Skills | Self::Spans => None,
+    /// Fails for gold of a form that the measure cannot use.
+    fn takes(self, name: &str, form: Form) -> anyhow::Result<()> {
+        if !self.forms().contains(&form) {
+            let wanted: Vec<String> = self.forms().iter().map(Form::to_string).collect();
+            bail!("{name}: `{self}` expects {}; found {form}", wanted.join(" or "));
         }
+        Ok(())
     }
 }
 
@@ -109,6 +113,10 @@ pub(super) enum Cases {
     Lists(Vec<List>),
     /// Sentences with tagged tokens.
     Sentences(Vec<Sentence>),
+    /// Sentences that are linked as they are.
+    Texts(Vec<Text>),
+    /// Job titles that are linked as they are.
+    Titles(Titles),
 }
 
 /// One case of a form.
@@ -127,42 +135,42 @@ trait Case: Sized {
 }
 
 impl Gold {
-    /// Reads a file, or standard input for `-`.
+    /// Reads a file or folder, or standard input for `-`.
     ///
     /// # Errors
     /// If it cannot be read, has no cases or a bad one, or its form is not one for the measure.
     pub(super) fn read(path: &Path, measure: Measure) -> anyhow::Result<Self> {
         let name = lines::name(path);
         if path.is_dir() {
-            let titles = ["queries.tsv", "annotations.tsv"].iter().all(|file| path.join(file).is_file());
-            if titles {
-                return Err(unfit(&name, Form::Titles, measure));
+            if !titles::is_titles(path) {
+                bail!("{name} is a folder without queries.tsv and annotations.tsv; --gold expects a file");
             }
-            bail!("{name} is a folder; --gold expects a file");
+            measure.takes(&name, Form::Titles)?;
+            return Ok(Self { name, numbers: Vec::new(), cases: Cases::Titles(Titles::read(path)?) });
         }
         let lines = lines::read(path)?;
         // The first line decides for the file; a line of another form lacks a field and is named.
         let Some(first) = lines.first() else { bail!("{name} is empty: it contains no gold") };
         let form = form(&name, first)?;
-        if !measure.forms().contains(&form) {
-            return Err(unfit(&name, form, measure));
-        }
+        measure.takes(&name, form)?;
         let cases = match form {
             Form::Ads => Cases::Ads(with_codes(&name, read_all(&name, &lines)?, measure)?),
             Form::Lists => Cases::Lists(read_all(&name, &lines)?),
             Form::Sentences => Cases::Sentences(read_all(&name, &lines)?),
-            Form::Texts | Form::Titles => return Err(unfit(&name, form, measure)),
+            // No line is of the form Titles: the folder was read above.
+            Form::Texts | Form::Titles => Cases::Texts(texts::read(&name, &lines)?),
         };
         let numbers = lines.iter().map(|line| line.number).collect();
         Ok(Self { name, numbers, cases })
     }
 
-    /// The texts to send, in order.
+    /// The texts to extract from, in order; none where texts are linked as they are.
     pub(super) fn questions(&self) -> Vec<Question> {
         let documents = match &self.cases {
             Cases::Ads(ads) => documents(ads),
             Cases::Lists(lists) => documents(lists),
             Cases::Sentences(sentences) => documents(sentences),
+            Cases::Texts(_) | Cases::Titles(_) => Vec::new(),
         };
         let places = self.numbers.iter().map(|number| format!("{}:{number}", self.name));
         places.zip(documents).map(|(place, document)| Question { place, document }).collect()
@@ -171,18 +179,6 @@ impl Gold {
 
 fn documents<C: Case>(cases: &[C]) -> Vec<Value> {
     cases.iter().enumerate().map(|(index, case)| case.document(index)).collect()
-}
-
-/// The error for gold of a form that the measure cannot use.
-fn unfit(name: &str, form: Form, measure: Measure) -> anyhow::Error {
-    if measure.texts() == Some(form) {
-        return Hinted::error(
-            format_args!("{name} is {form}, which `{measure}` does not compare"),
-            format!("`{measure}` takes {}; `observatory link` answers single texts", Form::Ads),
-        );
-    }
-    let wanted: Vec<String> = measure.forms().iter().map(Form::to_string).collect();
-    anyhow::anyhow!("{name}: `{measure}` expects {}; found {form}", wanted.join(" or "))
 }
 
 /// Fails if no advertisement has the codes that a measure compares.

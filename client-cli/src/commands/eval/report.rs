@@ -6,7 +6,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::figures::Counts;
+use super::figures::{Counts, mean_interval};
 use crate::output::{Document, Table};
 
 /// The result of an evaluation.
@@ -66,6 +66,19 @@ impl Report {
         if let (Some(interval), Some(row)) = (interval, self.rows.last_mut()) {
             row.push(bounds(interval));
             self.json.insert(format!("{name}.f1.ci95"), json!(interval));
+        }
+    }
+
+    /// Adds the mean of a figure over texts, with its interval if there are rounds; nothing without
+    /// texts.
+    pub(super) fn mean(&mut self, name: &str, values: &[f64], rounds: u32) {
+        if values.is_empty() {
+            return;
+        }
+        self.figure(name, values.iter().sum::<f64>() / values.len() as f64);
+        if let (Some(interval), Some(row)) = (mean_interval(values, rounds), self.rows.last_mut()) {
+            row.push(bounds(interval));
+            self.json.insert(format!("{name}.ci95"), json!(interval));
         }
     }
 

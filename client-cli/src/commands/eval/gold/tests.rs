@@ -51,23 +51,48 @@ fn gold_of_another_form_is_named() {
     check(AD, Measure::Linking, &["`eval linking` expects concepts", "no advertisement has any"]);
     check(AD, Measure::Occupations, &["`eval occupations` expects occupations"]);
     let table = "sentence,span,label";
-    check(table, Measure::Linking, &["which `eval linking` does not compare"]);
+    check(table, Measure::Linking, &["gold: the table has no rows"]);
+    check("sentence,label\n ,SQL\n", Measure::Linking, &["gold: row 2: `sentence` is empty"]);
+    check(table, Measure::Occupations, &["`eval occupations` expects"]);
     check(table, Measure::Spans, &["`eval spans` expects", "found a table of sentences"]);
     check(r#"{"a": 1, "b": 2}"#, Measure::Spans, &["gold:1: expected", "found the fields a, b"]);
 }
 
 #[test]
-fn a_folder_of_titles_is_recognised() {
+fn sentences_of_a_table_have_the_labels_of_all_their_rows() {
+    let table = "sentence,span,label\n\"Java, SQL\",Java,Java\nExcel,,Excel\n\"Java, SQL\",SQL,SQL\n";
+    let Cases::Texts(texts) = read(table, Measure::Linking).unwrap().cases else { panic!("no texts") };
+    let text = |text: &str, labels: &[&str]| Text {
+        text: text.to_owned(),
+        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+    };
+    assert_eq!(texts, [text("Java, SQL", &["Java", "SQL"]), text("Excel", &["Excel"])]);
+}
+
+#[test]
+fn a_folder_of_titles_is_read_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let error = Gold::read(dir.path(), Measure::Occupations).unwrap_err().to_string();
-    assert!(error.ends_with("is a folder; --gold expects a file"), "{error}");
-    for file in ["queries.tsv", "annotations.tsv"] {
-        std::fs::write(dir.path().join(file), "").unwrap();
-    }
-    let error = Gold::read(dir.path(), Measure::Occupations).unwrap_err().to_string();
-    assert!(error.ends_with("which `eval occupations` does not compare"), "{error}");
-    let error = Gold::read(dir.path(), Measure::Spans).unwrap_err().to_string();
-    assert!(error.contains("`eval spans` expects"), "{error}");
+    let read = |measure| Gold::read(dir.path(), measure).map_err(|error| format!("{error:#}"));
+    let error = read(Measure::Occupations).unwrap_err();
+    assert!(error.ends_with("is a folder without queries.tsv and annotations.tsv; --gold expects a file"));
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("queries.tsv", "q1\tPANADEROS\nq2\tSIN RESPUESTA\n");
+    write("annotations.tsv", "q1\t0\te1\t1\nq1\t0\te2\t0\n");
+    assert!(read(Measure::Spans).unwrap_err().contains("`eval spans` expects"));
+    assert!(read(Measure::Occupations).unwrap_err().ends_with("concept_mapping.tsv is missing"));
+    write("concept_mapping.tsv", "e1\thttps://x.example/occupation/1/\ne2\tx:2\n");
+    write("corpus_elements.tsv", "e1\tpanadero\ne2\tPanadero \n");
+    let Cases::Titles(titles) = read(Measure::Occupations).unwrap().cases else { panic!("no titles") };
+    // A title for which nothing is right is left out; of two elements of one name the URI decides.
+    assert_eq!((titles.queries.len(), titles.queries[0].relevant.len()), (1, 1));
+    let found = ["http://x.example/occupation/1", "x:2", "x:3"].map(|uri| titles.element("PANADERO", uri));
+    assert_eq!(found, [Some(0), Some(1), None]);
+    write("annotations.tsv", "q1\t0\te3\t1\n");
+    assert!(read(Measure::Occupations).unwrap_err().contains("q1 e3 is of no query or no corpus element"));
+    write("annotations.tsv", "q1\te3\n");
+    assert!(
+        read(Measure::Occupations).unwrap_err().ends_with("annotations.tsv:1: expected 4 cells, found 2")
+    );
 }
 
 #[test]
