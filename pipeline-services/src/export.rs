@@ -2,10 +2,14 @@
 //!
 //! Rows are read page by page, each once: memory stays the same however much is written.
 
+mod identity;
+
 use std::{collections::HashMap, future::Future, str::FromStr};
 
 use serde_json::Value;
 use uuid::Uuid;
+
+use identity::skill_uri;
 
 use crate::{
     domain::posting::{Document, Field, Posting},
@@ -23,8 +27,8 @@ use crate::{
 pub enum Subject {
     /// Rows of `raw_jobs` without `raw_html`, with the occupation of each.
     Postings,
-    /// Rows of `enhanced_skills` with portal and country of the posting and the span they came
-    /// from.
+    /// Rows of `enhanced_skills` with portal and country of the posting, the span they came from and
+    /// a URI for every skill.
     Skills,
     /// Members of the latest clustering.
     Clusters,
@@ -187,6 +191,7 @@ fn skill_rows(skills: Vec<Skill>, postings: &[Posting]) -> Vec<Row> {
 
 /// In the order of [`SKILL_COLUMNS`].
 fn skill_row(skill: Skill, posting: &Posting, sentence: Option<String>) -> Row {
+    let uri = skill_uri(skill.esco_concept_uri.as_deref(), &skill.normalized_skill);
     vec![
         skill.enhancement_id.into(),
         skill.job_id.into(),
@@ -213,6 +218,7 @@ fn skill_row(skill: Skill, posting: &Posting, sentence: Option<String>) -> Row {
         skill.extraction_method.into(),
         Cell::number(skill.confidence_score),
         skill.place.into(),
+        Cell::Text(uri),
     ]
 }
 
@@ -371,6 +377,7 @@ const SKILL_COLUMNS: &[&str] = &[
     "extraction_method",
     "confidence_score",
     "place",
+    "skill_uri",
 ];
 const CLUSTER_COLUMNS: &[&str] =
     &["analysis_id", "cluster_id", "cluster_label", "skill", "x", "y", "job_count"];

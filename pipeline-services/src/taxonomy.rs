@@ -18,7 +18,7 @@ use std::{
 };
 
 pub(crate) use occupation::Ranked;
-pub(crate) use ranking::Linked;
+pub(crate) use ranking::{Linked, Occupations};
 
 use crate::{
     domain::taxonomy::{Concept, ConceptKind, Description, Label, Relation},
@@ -206,7 +206,8 @@ pub struct Taxonomy {
 
 impl Taxonomy {
     /// Indexes skills and occupations; of two concepts with one URI the first stays. Groups are left
-    /// out, since nothing may be linked to them.
+    /// out, since nothing may be linked to them, but for those of ISCO, which are ranked among the
+    /// occupations.
     pub fn new(name: impl Into<String>, version: impl Into<String>, concepts: Vec<Concept>) -> Self {
         let mut taxonomy = Self {
             name: name.into(),
@@ -233,6 +234,7 @@ impl Taxonomy {
         match concept.kind {
             ConceptKind::Skill => self.add_skill(&concept, id),
             ConceptKind::Occupation => self.occupations.add(&concept, id),
+            ConceptKind::Group if concept.is_isco_group() => return self.concepts.push(concept),
             ConceptKind::Group => return,
         }
         self.by_uri.insert(concept.uri.clone(), id);

@@ -1,8 +1,8 @@
 //! `eval`: compares the extraction with texts that people have marked.
 //!
 //! The texts go to the running service without their marks, as `extract` and `link` send them; what
-//! comes back is compared here, so that the figures are those of the installed version, its lexicon, its
-//! models and the active taxonomy.
+//! comes back is compared here, so that the figures are those of the installed version, its lexicon,
+//! its models and the active taxonomy.
 
 mod concepts;
 mod figures;
@@ -101,7 +101,7 @@ struct Given {
     /// corpus_elements.tsv and concept_mapping.tsv.
     #[arg(long, value_name = "FILE")]
     gold: PathBuf,
-    /// Add 95 % intervals of F1, from N samples of the texts, drawn with replacement.
+    /// Add 95 % intervals of F1 and of means, from N samples of the texts, drawn with replacement.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(..=100_000))]
     bootstrap: u32,

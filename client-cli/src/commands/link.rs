@@ -14,12 +14,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::lines;
-use crate::client::{Connection, answer};
+use crate::client::{Connection, MAX_MESSAGE_BYTES, answer};
 use crate::context::Context;
 use crate::output::{self, Outcome, Progress, Stdout, progress};
 
 /// Texts of a call. Not tuned: a call of some hundred milliseconds, so that progress is seen.
-pub(super) const BATCH: usize = 64;
+const BATCH: usize = 64;
+/// Concepts of a call, fewer than the service answers: with many for each text it has fewer texts.
+const CONCEPTS: usize = 16_000;
 /// Most characters of a text, as the service takes them: one that is longer is reported with its
 /// line.
 const CHARACTERS: usize = 2_000;
@@ -97,22 +99,24 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         taxonomy: given.taxonomy.clone().unwrap_or_default(),
         language: given.language.clone(),
     };
-    let mut service = TaxonomyServiceClient::new(context.client.pipeline().await?);
+    let mut service = service(context.client.pipeline().await?);
+    let texts = texts_of_a_call(request.top);
     // On a terminal the answers themselves are the progress.
     let watched = given.out.is_none() && output::is_terminal();
     let mut live = (!watched).then(|| Progress::open_ended("texts linked"));
     let (mut number, mut failures, mut read) = (0, 0, 0);
     loop {
-        let batch = next(&mut input, &mut number)?;
+        let batch = next(&mut input, &mut number, texts)?;
         if batch.is_empty() {
             break;
         }
-        read += batch.len();
+        let count = batch.len();
+        read += count;
         failures += batch.iter().filter(|(_, line)| line.is_err()).count();
         let linked = link(&mut service, &request, &batch).await?;
         print(&mut out, batch, linked).with_context(|| format!("cannot write {}", shown(&given)))?;
         if let Some(live) = &mut live {
-            live.advance(BATCH as u64);
+            live.advance(count as u64);
         }
     }
     // A buffered writer that is only dropped hides the error of its last write.
@@ -127,10 +131,10 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
 type Read = (u64, Result<Line, String>);
 
 /// The next lines that are not blank; none at the end.
-fn next(input: &mut impl BufRead, number: &mut u64) -> anyhow::Result<Vec<Read>> {
+fn next(input: &mut impl BufRead, number: &mut u64, texts: usize) -> anyhow::Result<Vec<Read>> {
     let mut batch = Vec::new();
     let mut bytes = Vec::new();
-    while batch.len() < BATCH {
+    while batch.len() < texts {
         bytes.clear();
         if input.read_until(b'\n', &mut bytes).context("cannot read the input")? == 0 {
             break;
@@ -170,7 +174,17 @@ async fn link(
     ask(service, request, texts).await
 }
 
-/// Asks for at most [`BATCH`] texts in one call; an answer for each, in their order.
+/// The service, for answers of as many concepts as a call may have.
+pub(super) fn service(pipeline: Connection) -> TaxonomyServiceClient<Connection> {
+    TaxonomyServiceClient::new(pipeline).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// How many texts a call may have.
+pub(super) fn texts_of_a_call(top: u32) -> usize {
+    (CONCEPTS / top.max(1) as usize).clamp(1, BATCH)
+}
+
+/// Asks for some texts in one call; an answer for each, in their order.
 ///
 /// # Errors
 /// If the service refuses, or answers another number of texts.
@@ -248,7 +262,7 @@ mod tests {
         let text = "{\"id\": 1, \"text\": \"Excel\"}\n\n{\"id\": \"b\"}\n{\"id\": null, \"text\": \"a\"}\n\
                     {\"id\": 2, \"text\": \" \"}\nnull";
         let mut number = 0;
-        let batch = next(&mut io::Cursor::new(text), &mut number).unwrap();
+        let batch = next(&mut io::Cursor::new(text), &mut number, 64).unwrap();
         let numbers: Vec<u64> = batch.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [1, 3, 4, 5, 6]);
         let problems: Vec<&str> =
@@ -261,7 +275,8 @@ mod tests {
         ]) {
             assert!(problem.starts_with(expected), "{problem}");
         }
-        assert!(next(&mut io::Cursor::new(""), &mut number).unwrap().is_empty());
+        assert!(next(&mut io::Cursor::new(""), &mut number, 64).unwrap().is_empty());
+        assert_eq!([1, 400, 1_000].map(texts_of_a_call), [64, 40, 16]);
         let long = json!({ "id": 1, "text": "ñ".repeat(2_001) }).to_string();
         assert!(parse(long.as_bytes()).is_err_and(|problem| problem.contains("2001 characters")));
     }

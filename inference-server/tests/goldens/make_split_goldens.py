@@ -36,7 +36,12 @@ def cased(suffix, numbers, upper=UPPER, lower=LOWER, slash="/"):
 GPT4O = cased(CONTRACTION + "?", r"\p{N}{1,3}")
 NOT_HAN = r"&&[^\p{Han}]]"
 KIMI = r"\p{Han}+|" + cased(CONTRACTION + "?", r"\p{N}{1,3}", UPPER[:-1] + NOT_HAN, LOWER[:-1] + NOT_HAN, slash="")
-# Patterns of the models' own tokenizers, as llama.cpp's source quotes them or their authors publish them.
+DEEPSEEK_WORDS = (
+    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+"
+)
+HAN_HANGUL = "[一-龥\u0800-一가-\ud7ff]+"
+# Patterns of the models' own tokenizers, as llama.cpp's source quotes them or their authors publish them. Of DeepSeek's first
+# two llama.cpp matches spaces outside ASCII as a vertical tab, which is in none of their classes.
 OWN = {
     "gpt-4o": [GPT4O],
     "tekken": [cased("", r"\p{N}")],
@@ -45,6 +50,16 @@ OWN = {
     "bailingmoe": [
         r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
     ],
+    "deepseek-llm": [
+        r"[\r\n]",
+        DEEPSEEK_WORDS,
+        "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
+        r"\s+$",
+        HAN_HANGUL,
+        r"\p{N}+",
+    ],
+    "youtu": ["[\uac00-\ud7a3\u3131-\u318e]+|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f]+|[\u3105-\u312f]+|[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", cased(CONTRACTION + "?", r"\p{N}")],
+    "deepseek-coder": [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN_HANGUL, r"\p{N}"],
 }
 # Ways to split the texts that the vocabulary is trained on.
 TRAINED = [

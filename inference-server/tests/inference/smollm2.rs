@@ -1,5 +1,11 @@
-//! SmolLM2-135M-Instruct from its pinned package, against the texts that llama.cpp writes with it;
-//! see goldens/make_smollm2_goldens.py.
+//! SmolLM2-135M-Instruct from its pinned package, along the texts that llama.cpp writes with it; see
+//! goldens/make_smollm2_goldens.py.
+//!
+//! At every place the model is given llama.cpp's text so far, and its choice is compared with the
+//! next token. Free texts are not compared: activations of 8 bits make this model chaotic. In a
+//! reference in NumPy that quantises as llama.cpp does, a relative change of the embeddings by
+//! 1e-7, one rounding, moves the distance of the two best logits by .1 to .3, so that two builds
+//! of one program part within a few dozen tokens.
 //!
 //! Every tenth prompt, or all 200 with OBSERVATORY_SMOLLM2=all. Where the wheel is absent, the test
 //! says so and passes.
@@ -27,9 +33,6 @@ const TOKENS: usize = 64;
 const BLOCKS: usize = 256 / BLOCK;
 /// Texts computed together.
 const TOGETHER: usize = 20;
-/// A choice between two tokens whose logits are this near is a matter of rounding.
-const CLOSE: f32 = 0.05;
-
 #[derive(Deserialize)]
 struct Golden {
     prompt: String,
@@ -54,66 +57,68 @@ fn model() -> Option<NamedTempFile> {
     Some(file)
 }
 
-/// A text that is being written.
-struct Writing<'a> {
+/// A text of llama.cpp that is being read.
+struct Reading<'a> {
     golden: &'a Golden,
     blocks: Vec<u32>,
-    ids: Vec<u32>,
-    /// Distances between the two best logits.
-    margins: Vec<f32>,
-    done: bool,
+    /// Tokens of the text that were read.
+    read: usize,
+    /// Places at which another token was chosen.
+    differences: Vec<usize>,
 }
 
-impl<'a> Writing<'a> {
+impl<'a> Reading<'a> {
     fn new(golden: &'a Golden, index: usize) -> Self {
         let blocks = (0..BLOCKS).map(|block| (index * BLOCKS + block) as u32).collect();
-        Self { golden, blocks, ids: Vec::new(), margins: Vec::new(), done: false }
+        Self { golden, blocks, read: 0, differences: Vec::new() }
+    }
+
+    /// Choices there are: a text that ends before its time has one for the end.
+    fn choices(&self) -> usize {
+        (self.golden.ids.len() + 1).min(TOKENS)
+    }
+
+    fn is_done(&self) -> bool {
+        self.read == self.choices()
     }
 
     fn piece(&self) -> StepPiece<'_> {
         let prompt = self.golden.prompt_ids.len();
-        let (tokens, start) = match self.ids.last() {
-            None => (self.golden.prompt_ids.as_slice(), 0),
-            Some(last) => (std::slice::from_ref(last), prompt + self.ids.len() - 1),
+        let (tokens, start) = match self.read {
+            0 => (self.golden.prompt_ids.as_slice(), 0),
+            read => (&self.golden.ids[read - 1..read], prompt + read - 1),
         };
         let blocks = &self.blocks[..(start + tokens.len()).div_ceil(BLOCK)];
         StepPiece { tokens, start, blocks, prompt, logits: true }
     }
 
-    fn take(&mut self, logits: &[f32], ends: &[u32]) {
-        let best = argmax(logits);
-        let others = logits.iter().enumerate().filter(|(id, _)| *id != best);
-        self.margins.push(logits[best] - others.map(|(_, logit)| *logit).fold(f32::MIN, f32::max));
-        self.done = ends.contains(&(best as u32));
-        if !self.done {
-            self.ids.push(best as u32);
-            self.done = self.ids.len() == TOKENS;
+    fn choose(&mut self, logits: &[f32], ends: &[u32]) {
+        let best = argmax(logits) as u32;
+        let same = match self.golden.ids.get(self.read) {
+            Some(expected) => best == *expected,
+            None => ends.contains(&best),
+        };
+        if !same {
+            self.differences.push(self.read);
         }
-    }
-
-    /// The first place at which llama.cpp wrote something else.
-    fn difference(&self) -> Option<usize> {
-        if self.ids == self.golden.ids {
-            return None;
-        }
-        let same = self.ids.iter().zip(&self.golden.ids).take_while(|(one, other)| one == other);
-        Some(same.count())
+        self.read += 1;
     }
 }
 
-fn write(decoder: &mut CpuDecoder, texts: &mut [Writing<'_>], ends: &[u32]) {
-    while texts.iter().any(|text| !text.done) {
-        let pieces: Vec<StepPiece<'_>> = texts.iter().filter(|text| !text.done).map(Writing::piece).collect();
+fn read(decoder: &mut CpuDecoder, texts: &mut [Reading<'_>], ends: &[u32]) {
+    while texts.iter().any(|text| !text.is_done()) {
+        let pieces: Vec<StepPiece<'_>> =
+            texts.iter().filter(|text| !text.is_done()).map(Reading::piece).collect();
         let logits = decoder.step(&pieces).unwrap();
         let rows: Vec<Vec<f32>> = (0..pieces.len()).map(|row| logits.row(row).to_vec()).collect();
-        for (text, row) in texts.iter_mut().filter(|text| !text.done).zip(rows) {
-            text.take(&row, ends);
+        for (text, row) in texts.iter_mut().filter(|text| !text.is_done()).zip(rows) {
+            text.choose(&row, ends);
         }
     }
 }
 
 #[test]
-fn greedy_texts_of_smollm2_are_those_of_llama_cpp() {
+fn smollm2_chooses_the_tokens_of_llama_cpp() {
     let Some(model) = model() else { return };
     let file = Gguf::open(model.path()).unwrap();
     let (tokenizer, ends) = (file.tokenizer().unwrap(), file.eos_ids().unwrap());
@@ -130,26 +135,19 @@ fn greedy_texts_of_smollm2_are_those_of_llama_cpp() {
     let weights = GgufWeights::new(file, &config, &Arc::<LoadProgress>::default()).unwrap();
     let mut decoder = CpuDecoder::load(config, &mut Source::Gguf(weights)).unwrap();
     decoder.reserve(TOGETHER * BLOCKS).unwrap();
-    let (mut same, mut tokens, mut equal, mut far) = (0, 0, 0, Vec::new());
+    let (mut choices, mut equal, mut far) = (0, 0, Vec::new());
     for goldens in goldens.chunks(TOGETHER) {
-        let mut texts: Vec<Writing<'_>> =
-            goldens.iter().enumerate().map(|(index, golden)| Writing::new(golden, index)).collect();
-        write(&mut decoder, &mut texts, &ends);
+        let mut texts: Vec<Reading<'_>> =
+            goldens.iter().enumerate().map(|(index, golden)| Reading::new(golden, index)).collect();
+        read(&mut decoder, &mut texts, &ends);
         for text in &texts {
-            tokens += text.golden.ids.len();
-            let Some(place) = text.difference() else {
-                (same, equal) = (same + 1, equal + text.ids.len());
-                continue;
-            };
-            equal += place;
-            let (ours, theirs) = (text.margins[place], text.golden.close.get(&place).copied());
-            println!("{:?} differs at {place}: margins {ours}, {theirs:?}", text.golden.prompt);
-            if ours > CLOSE || theirs.is_none_or(|theirs| theirs > CLOSE) {
-                far.push((&text.golden.prompt, place, ours, theirs));
-            }
+            choices += text.choices();
+            equal += text.choices() - text.differences.len();
+            let sure = text.differences.iter().filter(|place| !text.golden.close.contains_key(place));
+            far.extend(sure.map(|place| (&text.golden.prompt, *place)));
         }
     }
-    println!("{same} of {} texts and {equal} of {tokens} tokens before the first difference", goldens.len());
-    assert!(far.is_empty(), "{far:#?}");
-    assert!(equal * 100 >= tokens * 95, "{equal} of {tokens} tokens");
+    println!("{equal} of {choices} tokens are those of llama.cpp; {} differ where it was sure", far.len());
+    assert!(far.len() * 1_000 <= choices, "{far:#?}");
+    assert!(equal * 100 >= choices * 95, "{equal} of {choices} tokens");
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::{
     hashing::{self, TRIPLES},
-    roots::{is_stop_word, root, words},
+    roots::{is_stop_word, root, whole_root, words},
 };
 
 /// What a wording is to its concept.
@@ -100,12 +100,11 @@ impl Index {
         if words.is_empty() {
             return;
         }
-        let roots = roots_of(&words);
         let place = self.entries.len() as u32;
         self.by_words.push((hashing::of_words(&words), place));
-        self.by_roots.push((hashing::of_roots(&roots), place));
+        self.by_roots.push((hashing::of_roots(&roots_of(&words, whole_root)), place));
         let first_root = self.roots.len() as u32;
-        for root in roots {
+        for root in roots_of(&words, root) {
             let fresh = self.ids.len() as u32;
             let id = *self.ids.entry(root.into_boxed_str()).or_insert(fresh);
             if !self.roots[first_root as usize..].contains(&id) {
@@ -158,7 +157,7 @@ impl Index {
         }
         let mut found = self.concepts(&self.by_words, hashing::of_words(&words));
         if found.is_empty() {
-            found = self.concepts(&self.by_roots, hashing::of_roots(&roots_of(&words)));
+            found = self.concepts(&self.by_roots, hashing::of_roots(&roots_of(&words, whole_root)));
         }
         found.sort_unstable();
         found.dedup_by_key(|(concept, _)| *concept);
@@ -209,7 +208,7 @@ impl Index {
     /// it, 0..1.
     fn compare(&self, text: &str, mut take: impl FnMut(&Entry, f32)) {
         let words = words(text);
-        let roots = roots_of(&words);
+        let roots = roots_of(&words, root);
         let mut wanted_roots = vec![0.0; self.ids.len()];
         // An unknown root is as rare as one of a single wording.
         let unknown = rarity(self.entries.len(), 1);
@@ -259,7 +258,7 @@ fn best_of(mut all: Vec<Candidate>, top: usize) -> Vec<Candidate> {
 }
 
 /// Roots of the words that mean something; of all where none does.
-fn roots_of(words: &[String]) -> Vec<String> {
+fn roots_of(words: &[String], root: fn(&str) -> String) -> Vec<String> {
     let telling: Vec<String> =
         words.iter().filter(|word| !is_stop_word(word)).map(|word| root(word)).collect();
     if telling.is_empty() { words.iter().map(|word| root(word)).collect() } else { telling }

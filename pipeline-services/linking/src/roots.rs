@@ -39,13 +39,15 @@ const IRREGULAR: [(&str, &str); 9] = [
 
 /// Letters that a root keeps at least.
 const SHORTEST: usize = 4;
-/// Letters that a root keeps at most. Not tuned: longer ones differ in their endings only.
+/// Letters that a root keeps at most where wordings are compared. Not tuned: longer ones differ in
+/// their endings, or else in letters, which are compared as well.
 const LONGEST: usize = 7;
 
 /// The words of a text: letters and digits with what belongs to names of technology (`c++`, `c#`,
-/// `node.js`), folded.
+/// `node.js`), folded. The ñ of milking ("ordeñar") stays apart from the n of order ("ordenar"),
+/// which advertisements ask of everybody.
 pub(crate) fn words(text: &str) -> Vec<String> {
-    let folded = fold(text);
+    let folded = fold(&text.to_lowercase().replace("ordeñ", "ordegn"));
     let mut words = Vec::new();
     let mut word = String::new();
     let mut rest = folded.chars().peekable();
@@ -68,8 +70,17 @@ pub(crate) fn is_stop_word(word: &str) -> bool {
     STOP_WORDS.binary_search(&word).is_ok()
 }
 
-/// The root of a folded word.
+/// The root of a folded word, cut to what is compared.
 pub(crate) fn root(word: &str) -> String {
+    let mut root = whole_root(word);
+    if word.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        root.truncate(LONGEST);
+    }
+    root
+}
+
+/// The root of a folded word: words with the same one are forms of each other.
+pub(crate) fn whole_root(word: &str) -> String {
     // Names of technology have no endings.
     if !word.chars().all(|character| character.is_ascii_lowercase()) {
         return word.to_owned();
@@ -81,8 +92,7 @@ pub(crate) fn root(word: &str) -> String {
     // "gestionar" loses both endings, as "gestion" loses its own.
     let noun = VERBS.iter().find_map(|ending| strip(singular, ending)).unwrap_or(singular);
     let stem = ENDINGS.iter().find_map(|ending| strip(noun, ending)).unwrap_or(noun);
-    let stem = ["a", "o", "e"].iter().find_map(|ending| strip(stem, ending)).unwrap_or(stem);
-    stem[..stem.len().min(LONGEST)].to_owned()
+    ["a", "o", "e"].iter().find_map(|ending| strip(stem, ending)).unwrap_or(stem).to_owned()
 }
 
 fn strip<'a>(word: &'a str, ending: &str) -> Option<&'a str> {
@@ -123,6 +133,18 @@ mod tests {
     fn names_of_technology_stay() {
         assert_eq!(words("C++, C#, Node.js y .NET. Fin"), ["c++", "c#", "node.js", "y", ".net", "fin"]);
         assert_eq!(root("node.js"), "node.js");
+    }
+
+    #[test]
+    fn words_that_only_begin_alike_are_compared_and_not_the_same() {
+        assert_eq!(root("microservices"), root("microsensores"));
+        assert_ne!(whole_root("microservices"), whole_root("microsensores"));
+        assert_ne!(words("ordeñar"), words("ordenar"));
+        assert_eq!(words("diseñar"), words("disenar"));
+    }
+
+    #[test]
+    fn stop_words_are_found() {
         assert!(is_stop_word("de") && !is_stop_word("sql"));
         assert!(STOP_WORDS.is_sorted());
     }

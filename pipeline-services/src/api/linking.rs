@@ -15,11 +15,13 @@ use crate::{
     extractor::{CODED, Extractor},
     reading,
     store::taxonomies::{self, ResolveError},
-    taxonomy::{Linked, Taxonomy},
+    taxonomy::{Linked, Occupations, Taxonomy},
 };
 
 /// Most texts of a call. Not tuned: at some milliseconds a text a call ends within seconds.
 const TEXTS: usize = 256;
+/// Most concepts of all texts of a call together. Not tuned: some 5 MB.
+const CONCEPTS: usize = 32_000;
 /// Most characters of a text: twice a title's, for a sentence of an advertisement.
 const CHARACTERS: usize = 2_000;
 /// Concepts of a text unless a caller says how many.
@@ -44,7 +46,11 @@ pub(super) async fn link(services: &Services, asked: LinkRequest) -> Result<Link
     }
     let (named, methods): (String, &[&str]) = match &target {
         Target::Taxonomy(taxonomy) => {
-            (format!("{}@{}", taxonomy.name(), taxonomy.version()), &["words", "letters"])
+            let methods: &[&str] = match kind {
+                ConceptKind::Occupation => &["words", "letters", "classifier"],
+                _ => &["words", "letters"],
+            };
+            (format!("{}@{}", taxonomy.name(), taxonomy.version()), methods)
         }
         Target::Cuoc => (CUOC.to_owned(), &["classifier"]),
     };
@@ -90,6 +96,14 @@ fn check(asked: &LinkRequest) -> Result<ConceptKind, Status> {
             ));
         }
     }
+    let top = top(asked);
+    if asked.texts.len() * top > CONCEPTS {
+        let message = format!(
+            "{} texts with {top} concepts each, at most {CONCEPTS} concepts are answered in one call",
+            asked.texts.len()
+        );
+        return Err(error::invalid("top", message));
+    }
     if asked.top > MOST {
         return Err(error::invalid("top", format!("invalid top {}: expected 1 to {MOST}", asked.top)));
     }
@@ -119,12 +133,17 @@ fn answers(
     kind: ConceptKind,
     asked: &LinkRequest,
 ) -> Vec<LinkedText> {
-    let top = if asked.top == 0 { TOP } else { asked.top } as usize;
+    let top = top(asked);
     let answer = |text: &String| match target {
         Target::Taxonomy(taxonomy) => linked(taxonomy, extractor, (kind, text), (top, asked)),
         Target::Cuoc => coded(extractor, text, top, asked.abstain),
     };
     asked.texts.iter().map(answer).map(|concepts| LinkedText { concepts }).collect()
+}
+
+/// Concepts that are wanted of each text.
+fn top(asked: &LinkRequest) -> usize {
+    if asked.top == 0 { TOP as usize } else { asked.top as usize }
 }
 
 fn linked(
@@ -133,7 +152,8 @@ fn linked(
     sought: (ConceptKind, &str),
     (top, asked): (usize, &LinkRequest),
 ) -> Vec<LinkedConcept> {
-    let ranked = taxonomy.ranked(sought, extractor.lexicon().titles(), top, asked.surface);
+    let occupations = Occupations { titles: extractor.lexicon().titles(), coder: extractor.coder() };
+    let ranked = taxonomy.ranked(sought, occupations, top, asked.surface);
     if asked.abstain && !Taxonomy::is_clear(&ranked) {
         return Vec::new();
     }

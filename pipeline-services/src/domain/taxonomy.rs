@@ -67,12 +67,18 @@ impl Concept {
             .map(|label| label.text.as_str())
     }
 
-    /// The ISCO-08 unit group of an occupation, four digits, where its class is one. ESCO's groups
-    /// may have a `C` before them.
+    /// The ISCO-08 unit group of an occupation, four digits, where its class is one, and of a group
+    /// of ISCO that is one. ESCO's groups may have a `C` before them.
     pub fn isco(&self) -> Option<&str> {
         let code = self.class.strip_prefix('C').unwrap_or(&self.class);
         let unit_group = code.len() == 4 && code.bytes().all(|byte| byte.is_ascii_digit());
-        (self.kind == ConceptKind::Occupation && unit_group).then_some(code)
+        let classified = self.kind == ConceptKind::Occupation || self.is_isco_group();
+        (classified && unit_group).then_some(code)
+    }
+
+    /// Returns whether this is one of ISCO's groups, as ESCO publishes them.
+    pub fn is_isco_group(&self) -> bool {
+        self.kind == ConceptKind::Group && self.uri.starts_with(ISCO_GROUP)
     }
 
     fn preferred_in(&self, language: &str) -> Option<&Label> {
@@ -108,6 +114,9 @@ pub struct Description {
     pub text: String,
 }
 
+/// URI of an ISCO-08 group of ESCO, without its code.
+pub(crate) const ISCO_GROUP: &str = "http://data.europa.eu/esco/isco/C";
+
 /// Name of the relation from a concept to the one above it.
 pub(crate) const BROADER: &str = "broader";
 
@@ -139,5 +148,7 @@ mod tests {
         check(ConceptKind::Occupation, "751٣", None);
         check(ConceptKind::Occupation, "", None);
         check(ConceptKind::Skill, "7513", None);
+        // The code of a group of skills is one of another classification.
+        check(ConceptKind::Group, "0613", None);
     }
 }

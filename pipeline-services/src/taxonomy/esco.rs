@@ -27,13 +27,10 @@ use super::{
     Loaded, Source, TaxonomyError,
     hierarchy::{cycle, shown},
 };
-use crate::domain::taxonomy::{BROADER, Concept, ConceptKind, Description, Label, Relation};
+use crate::domain::taxonomy::{BROADER, Concept, ConceptKind, Description, ISCO_GROUP, Label, Relation};
 use content::{Content, base, content};
 
 const EXPECTED: &str = "files of an ESCO download such as skills_es.csv and occupations_es.csv, plain or .gz";
-
-/// URI of an ISCO-08 group of ESCO, without its code.
-const ISCO: &str = "http://data.europa.eu/esco/isco/C";
 
 /// Reads ESCO folders; with `languages` given, labels of other languages are left out.
 ///
@@ -110,7 +107,10 @@ impl Reader<'_> {
     }
 
     fn read_file(&mut self, content: &Content, source: &Source) -> Result<(), TaxonomyError> {
-        let mut table = Table::open(source)?;
+        let mut table = match content {
+            Content::Hierarchy { .. } => Table::open_ragged(source)?,
+            _ => Table::open(source)?,
+        };
         match content {
             Content::Concepts { kind, language } => {
                 let language = self.language(&table, language.as_deref())?;
@@ -341,7 +341,7 @@ fn isco_groups(concepts: &[Concept], relations: &[Relation], kept: &HashSet<&str
     let mut found = Vec::new();
     for concept in concepts.iter().filter(|concept| concept.kind == ConceptKind::Occupation) {
         let code = concept.class.strip_prefix('C').unwrap_or(&concept.class);
-        let to = format!("{ISCO}{code}");
+        let to = format!("{ISCO_GROUP}{code}");
         if !below.contains(concept.uri.as_str()) && kept.contains(to.as_str()) {
             found.push(Relation { from: concept.uri.clone(), kind: BROADER.to_owned(), to });
         }

@@ -78,7 +78,8 @@ async fn a_member_of_the_owner_migrates_without_being_superuser(admin: PgPool) {
     // nothing of the own.
     let second = login(&admin, "obs_owner").await;
     let undone = "delete from _sqlx_migrations where version >= 20261130160000; drop schema analysis cascade;
-        alter table extracted_skills drop column place; drop table posting_occupation";
+        alter table extracted_skills drop column place; drop table posting_occupation;
+        drop table concept_description";
     for (first, then) in [(&second, &admin), (&admin, &owner)] {
         statement(first, undone).await;
         assert_eq!(store::migrate(then).await.unwrap(), store::needed_schema_version());

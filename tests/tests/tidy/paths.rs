@@ -10,7 +10,7 @@ pub(crate) const DOCUMENTS: [&str; 4] =
     ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "scripts/README.md"];
 
 /// Paths that something makes, and what makes them.
-const MADE: [(&str, &str); 1] = [("data/wheels", "`make setup`")];
+const MADE: [(&str, &str); 2] = [("data/vocabularies", "`make test`"), ("data/wheels", "`make setup`")];
 
 /// Endings of file names that a document may give without their folder.
 const ENDINGS: [&str; 7] = [".rs", ".toml", ".sql", ".proto", ".sh", ".py", ".md"];

