@@ -4,6 +4,7 @@
 //! nothing but each other.
 
 pub(crate) mod cluster;
+pub(crate) mod enhancement;
 pub(crate) mod posting;
 pub(crate) mod run;
 pub(crate) mod skill;

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     domain::{
-        skill::{EnhancedSkill, Maker, Mention},
+        skill::{Citation, EnhancedSkill, Maker, Mention},
         taxonomy::Concept,
     },
     lexicon::{Entry, Implication, Lexicon},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Raised with every change of these rules.
-const RULES: u32 = 3;
+const RULES: u32 = 4;
 /// An implied skill below this confidence is left out: what is less likely than not (a choice).
 pub(super) const REPORTED: f32 = 0.5;
 
@@ -66,6 +66,7 @@ pub(super) fn normalised(mention: &Mention, lexicon: &Lexicon) -> EnhancedSkill 
         reasoning: None,
         duplicate_of: None,
         maker: Maker::Rules,
+        citation: Citation::from(mention),
     }
 }
 
@@ -111,20 +112,22 @@ fn implied(
     // A duplicate implies nothing that its original does not.
     let distinct = skills.iter().filter(|skill| skill.duplicate_of.is_none());
     let mut best: Vec<EnhancedSkill> = Vec::new();
-    let mut open: Vec<(String, f32)> =
-        distinct.map(|skill| (skill.normalized_skill.clone(), skill.confidence)).collect();
+    let mut open: Vec<(String, f32, Citation)> =
+        distinct.map(|skill| (skill.normalized_skill.clone(), skill.confidence, skill.citation)).collect();
     let explicit: HashSet<String> = skills.iter().map(name_key).collect();
     for skill in inferred.into_iter().filter(|skill| !explicit.contains(&name_key(skill))) {
         keep(&mut best, skill);
     }
     // Ends on circles too: a skill is followed again only when it took the place of a less sure
     // inference.
-    while let Some((name, confidence)) = open.pop() {
+    while let Some((name, confidence, citation)) = open.pop() {
         for implication in by_skill.get(name.as_str()).into_iter().flatten() {
             let confidence = confidence * implication.confidence;
-            let Some(skill) = follow(implication, confidence, taxonomy, lexicon) else { continue };
+            // What begins the chain stands in the text.
+            let from = (confidence, citation);
+            let Some(skill) = follow(implication, from, taxonomy, lexicon) else { continue };
             if !explicit.contains(&name_key(&skill)) && keep(&mut best, skill) {
-                open.push((implication.implies.clone(), confidence));
+                open.push((implication.implies.clone(), confidence, citation));
             }
         }
     }
@@ -138,7 +141,7 @@ fn implied(
 
 fn follow(
     implication: &Implication,
-    confidence: f32,
+    (confidence, citation): (f32, Citation),
     taxonomy: Option<&Taxonomy>,
     lexicon: &Lexicon,
 ) -> Option<EnhancedSkill> {
@@ -156,6 +159,7 @@ fn follow(
         reasoning: Some(format!("{} {} {}", implication.skill, implication.relation, implication.implies)),
         duplicate_of: None,
         maker: Maker::Rules,
+        citation,
     })
 }
 
@@ -179,7 +183,8 @@ fn keep(best: &mut Vec<EnhancedSkill>, skill: EnhancedSkill) -> bool {
         Some(other) => {
             // Ties go to the reason that sorts first, so the order of mentions decides nothing.
             let better = skill.confidence > other.confidence
-                || (skill.confidence == other.confidence && skill.reasoning < other.reasoning);
+                || (skill.confidence == other.confidence
+                    && (&skill.reasoning, skill.citation) < (&other.reasoning, other.citation));
             if better {
                 *other = skill;
             }
