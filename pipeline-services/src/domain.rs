@@ -9,3 +9,4 @@ pub(crate) mod posting;
 pub(crate) mod run;
 pub(crate) mod skill;
 pub(crate) mod taxonomy;
+pub(crate) mod verdict;

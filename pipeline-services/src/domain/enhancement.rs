@@ -66,11 +66,13 @@ pub enum Rejection {
     UnknownSkill,
     /// An inference beyond the number that is taken.
     TooMany,
+    /// An inference that a person rejected.
+    Reviewed,
 }
 
 impl Rejection {
     /// Every reason.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::SpanMoved,
         Self::InInstruction,
         Self::UnknownMention,
@@ -85,6 +87,7 @@ impl Rejection {
         Self::Reason,
         Self::UnknownSkill,
         Self::TooMany,
+        Self::Reviewed,
     ];
 
     /// Name in rows, facts and metrics.
@@ -104,6 +107,7 @@ impl Rejection {
             Self::Reason => "reason",
             Self::UnknownSkill => "unknown_skill",
             Self::TooMany => "too_many",
+            Self::Reviewed => "reviewed",
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     domain::{
+        posting::Document,
         skill::{Citation, EnhancedSkill, Maker, Mention},
         taxonomy::Concept,
     },
@@ -35,6 +36,16 @@ pub(crate) fn version(taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> String 
 pub fn enhance(mentions: &[Mention], taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> Vec<EnhancedSkill> {
     let skills = mentions.iter().map(|mention| normalised(mention, lexicon)).collect();
     completed(skills, Vec::new(), taxonomy, lexicon)
+}
+
+/// Takes out the implicit skills of which people said that their wording does not imply them;
+/// returns how many.
+pub(crate) fn drop_refused(skills: &mut Vec<EnhancedSkill>, document: &Document, lexicon: &Lexicon) -> u64 {
+    let before = skills.len();
+    skills.retain(|skill| {
+        skill.explicit || !lexicon.rulings().refuse(&skill.citation.text(document), &skill.normalized_skill)
+    });
+    (before - skills.len()) as u64
 }
 
 /// Folds the explicit `skills`, and adds the implicit ones: what was `inferred` elsewhere and what

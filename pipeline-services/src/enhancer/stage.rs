@@ -171,6 +171,10 @@ impl EnhancerStage {
             None => reading::in_place(|| chain::by_rules(&ad, known, Vec::new())),
         };
         answered.enhancement.rejected.extend(left_out);
+        let refused = rules::drop_refused(&mut answered.skills, &document, known.lexicon);
+        if refused > 0 {
+            answered.enhancement.rejected.insert(Rejection::Reviewed, refused);
+        }
         self.count(&answered);
         let mut version = self.version(vocabulary);
         if answered.provisional {
