@@ -5,7 +5,7 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// The contract; a new file has to be added here.
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "observatory/inference/v1/classification.proto",
     "observatory/inference/v1/embedding.proto",
     "observatory/inference/v1/generation.proto",
@@ -13,6 +13,7 @@ const PROTOS: [&str; 8] = [
     "observatory/inference/v1/ranking.proto",
     "observatory/inference/v1/tokenization.proto",
     "observatory/pipeline/v1/orchestrator.proto",
+    "observatory/pipeline/v1/review.proto",
     "observatory/pipeline/v1/services.proto",
 ];
 

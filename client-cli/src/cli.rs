@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::client::{Client, ClientOptions};
 use crate::commands::{
     completions, countries, database, demo, doctor, down, eval, export, extract, infer, insights, link,
-    models, postings, privacy, reports, runs, status, supervise, taxonomies, up, version,
+    models, postings, privacy, reports, review, runs, status, supervise, taxonomies, up, version,
 };
 use crate::context::Context;
 use crate::error::report;
@@ -55,6 +55,7 @@ enum Command {
     Clusters(insights::ClusterArguments),
     #[command(name = "report")]
     Reports(reports::Arguments),
+    Review(review::Arguments),
     Export(export::Arguments),
     Infer(infer::Arguments),
     Models(models::Arguments),
@@ -154,6 +155,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Skills(arguments) => insights::run_skills(&context, arguments).await,
         Command::Clusters(arguments) => insights::run_clusters(&context, arguments).await,
         Command::Reports(arguments) => reports::run(&context, arguments).await,
+        Command::Review(arguments) => review::run(&context, arguments).await,
         Command::Export(arguments) => export::run(&context, arguments).await,
         Command::Infer(arguments) => infer::run(&context, arguments).await,
         Command::Models(arguments) => models::run(&context, arguments).await,

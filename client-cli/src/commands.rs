@@ -21,6 +21,7 @@ mod overlap;
 pub(crate) mod postings;
 pub(crate) mod privacy;
 pub(crate) mod reports;
+pub(crate) mod review;
 pub(crate) mod runs;
 pub(crate) mod status;
 pub(crate) mod supervise;

@@ -17,6 +17,7 @@ mod orchestrator;
 mod postings;
 mod privacy;
 mod reports;
+mod review;
 mod stages;
 mod taxonomies;
 
@@ -35,8 +36,8 @@ use observatory_proto::pipeline::v1::{
     export_service_server::ExportServiceServer, extractor_service_server::ExtractorServiceServer,
     insight_service_server::InsightServiceServer, orchestrator_service_server::OrchestratorServiceServer,
     posting_service_server::PostingServiceServer, privacy_service_server::PrivacyServiceServer,
-    report_service_server::ReportServiceServer, stage_service_server::StageServiceServer,
-    taxonomy_service_server::TaxonomyServiceServer,
+    report_service_server::ReportServiceServer, review_service_server::ReviewServiceServer,
+    stage_service_server::StageServiceServer, taxonomy_service_server::TaxonomyServiceServer,
 };
 use observatory_server::connections::{self, Port};
 use tokio::net::TcpListener;
@@ -183,6 +184,7 @@ fn routes(services: Services) -> Routes {
         .add_service(limited!(TaxonomyServiceServer))
         .add_service(limited!(InsightServiceServer))
         .add_service(limited!(ReportServiceServer))
+        .add_service(limited!(ReviewServiceServer))
         .add_service(limited!(ExportServiceServer))
 }
 

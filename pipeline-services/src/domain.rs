@@ -4,7 +4,9 @@
 //! nothing but each other.
 
 pub(crate) mod cluster;
+pub(crate) mod enhancement;
 pub(crate) mod posting;
 pub(crate) mod run;
 pub(crate) mod skill;
 pub(crate) mod taxonomy;
+pub(crate) mod verdict;

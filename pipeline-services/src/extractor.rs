@@ -33,6 +33,7 @@ use crate::{
         posting::{Document, Field},
         skill::{Mention, Method},
         taxonomy::{Concept, Occupation},
+        verdict::Ruling,
     },
     lexicon::Lexicon,
     taxonomy::Taxonomy,
@@ -264,7 +265,7 @@ impl Extractor {
         let concept = candidate.uri.as_deref().and_then(|uri| self.taxonomy.as_deref()?.concept(uri));
         // One name for a concept, whatever the language of the advertisement.
         let preferred = concept.and_then(|concept| concept.preferred_label("es"));
-        Some(Mention {
+        self.ruled(Mention {
             label: candidate.label.or_else(|| preferred.map(str::to_owned))?,
             surface: surface.to_owned(),
             kind: candidate.kind,
@@ -279,6 +280,31 @@ impl Extractor {
             place: candidate.mark.map(|mark| mark.place.into()),
             preferred_label: preferred.map(str::to_owned),
             uri: candidate.uri,
+        })
+    }
+
+    /// A mention as people decided about its wording; nothing where they said that it is no skill.
+    fn ruled(&self, mention: Mention) -> Option<Mention> {
+        let (label, uri) = match self.lexicon.rulings().on(&mention.surface) {
+            Some(Ruling::NotASkill) => return None,
+            Some(Ruling::Means { label, uri }) => (label, uri),
+            Some(Ruling::NotImplied) | None => return Some(mention),
+        };
+        let entry = self.lexicon.find(label);
+        let concept = uri.as_deref().and_then(|uri| self.taxonomy.as_deref()?.concept(uri));
+        let mut methods = mention.methods;
+        // A wording that somebody has judged is one of the lexicon.
+        methods.push(Method::Lexicon);
+        methods.sort_unstable();
+        methods.dedup();
+        Some(Mention {
+            label: entry.map_or(label, |entry| &entry.label).clone(),
+            kind: entry.map_or(mention.kind, |entry| entry.kind),
+            category: entry.map_or(mention.category, |entry| entry.category.clone()),
+            uri: uri.clone(),
+            preferred_label: concept.and_then(|found| found.preferred_label("es")).map(str::to_owned),
+            methods,
+            ..mention
         })
     }
 

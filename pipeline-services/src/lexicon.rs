@@ -9,6 +9,7 @@
 
 mod load;
 mod rows;
+mod rulings;
 mod titles;
 
 use std::{
@@ -16,7 +17,10 @@ use std::{
     path::Path,
 };
 
+use sha2::{Digest, Sha256};
+
 pub(crate) use rows::LexiconError;
+pub(crate) use rulings::{Rulings, implication, subject};
 pub(crate) use titles::Titles;
 
 use crate::{
@@ -105,6 +109,7 @@ pub struct Lexicon {
     concepts: Vec<Concept>,
     by_form: HashMap<String, usize>,
     digest: String,
+    rulings: Rulings,
 }
 
 const BUILT_IN: [(&str, &str); 10] = [
@@ -172,6 +177,21 @@ impl Lexicon {
             .collect()
     }
 
+    /// The same lexicon with what people decided about wordings; its digest changes with that.
+    #[must_use]
+    pub(crate) fn ruled(&self, rulings: Rulings) -> Self {
+        let digest = match rulings.is_empty() {
+            true => self.digest.clone(),
+            false => hex::encode(Sha256::digest(format!("{}+{}", self.digest, rulings.digest()))),
+        };
+        Self { digest, rulings, ..self.clone() }
+    }
+
+    /// What people decided about wordings.
+    pub(crate) fn rulings(&self) -> &Rulings {
+        &self.rulings
+    }
+
     /// SHA-256 of the files, hexadecimal: the lexicon's version.
     pub fn digest(&self) -> &str {
         &self.digest
@@ -189,6 +209,7 @@ mod tests {
         assert_eq!(lexicon.find("reactjs").unwrap().label, "React");
         assert_eq!(lexicon.find("INGLES").unwrap().label, "Inglés");
         assert_eq!(lexicon.digest().len(), 64);
+        assert_eq!(lexicon.ruled(Rulings::default()).digest(), lexicon.digest());
         assert!(lexicon.find("c").unwrap().forms[0].context);
     }
 

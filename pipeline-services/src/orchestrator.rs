@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     domain::run::{
         Problem, RunState, StageName, StageState,
-        facts::{RunFacts, Totals},
+        facts::{EnhanceFacts, RunFacts, Totals},
     },
     store::{
         Connection, PgConnection, PgPool, SqlResult, postings,
@@ -199,10 +199,28 @@ async fn close_stage(connection: &mut PgConnection, run_id: Uuid, progress: &Sta
             runs::add_problem(connection, run_id, &Problem::of(stage, text)).await?;
         }
     }
+    if stage == StageName::Enhance {
+        add_answers(connection, run_id).await?;
+    }
     // A stage without any task has done its work; one whose every task failed has not.
     let worked = progress.done > 0 || progress.up_to_date > 0 || progress.failed == 0;
     let state = if worked { StageState::Done } else { StageState::Failed };
     runs::set_stage(connection, run_id, stage, state).await
+}
+
+/// Adds who answered for the postings of a run, and what was rejected, to its facts.
+async fn add_answers(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
+    let answers = skills::answers(connection, run_id).await?;
+    for (why, count) in answers.passed_over {
+        let text = format!("passed over for {count} postings: {why}");
+        runs::add_problem(connection, run_id, &Problem::of(StageName::Enhance, text)).await?;
+    }
+    let Some(run) = runs::get(connection, run_id).await? else { return Ok(()) };
+    // A section is replaced whole. One that cannot be read is of another release.
+    let planned = run.facts().ok().and_then(|facts| facts.enhance).unwrap_or_default();
+    let (answered_by, rejected) = (answers.answered_by, answers.rejected);
+    let facts = EnhanceFacts { answered_by, rejected, ..planned };
+    runs::add_facts(connection, run_id, &RunFacts { enhance: Some(facts), ..RunFacts::default() }).await
 }
 
 async fn end(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {

@@ -18,6 +18,7 @@ pub(crate) mod scrubs;
 pub(crate) mod skills;
 pub(crate) mod tasks;
 pub(crate) mod taxonomies;
+pub(crate) mod verdicts;
 pub(crate) mod visits;
 
 use std::time::Duration;

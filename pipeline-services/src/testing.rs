@@ -10,6 +10,11 @@ pub mod cleaning {
 
 /// `crate::domain`.
 pub mod domain {
+    /// `crate::domain::enhancement`.
+    pub mod enhancement {
+        pub use crate::domain::enhancement::{Enhancement, Rejection};
+    }
+
     /// `crate::domain::posting`.
     pub mod posting {
         pub use crate::domain::posting::{Field, NewPosting};
@@ -27,7 +32,7 @@ pub mod domain {
 
     /// `crate::domain::skill`.
     pub mod skill {
-        pub use crate::domain::skill::{EnhancedSkill, Maker, Makers, Mention, Method, SkillKind};
+        pub use crate::domain::skill::{Citation, EnhancedSkill, Maker, Makers, Mention, Method, SkillKind};
     }
 
     /// `crate::domain::taxonomy`.

@@ -1,17 +1,18 @@
 //! What the extractor and the enhancer know: the lexicon and the active taxonomy.
 //!
-//! The same vocabulary is handed out until the active taxonomy changes, so that two batches of one
-//! plan read with the same words.
+//! The same vocabulary is handed out until the active taxonomy changes or somebody judges a find,
+//! so that two batches of one plan read with the same words.
 
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
 use crate::{
-    lexicon::Lexicon,
+    lexicon::{Lexicon, Rulings},
     store::{
         PgPool, SqlResult,
         taxonomies::{self, Stored},
+        verdicts,
     },
     taxonomy::Taxonomy,
 };
@@ -28,11 +29,19 @@ pub(crate) struct Vocabulary {
 /// Key, name and version of the active taxonomy.
 type Active = Option<(i32, String, String)>;
 
-/// Returns the vocabulary; reads the taxonomy again when another becomes active.
+/// The vocabulary of an active taxonomy and a last verdict.
+struct Current {
+    active: Active,
+    verdict: Option<i64>,
+    vocabulary: Arc<Vocabulary>,
+}
+
+/// Returns the vocabulary; reads the taxonomy again when another becomes active, and the verdicts
+/// when there is a new one.
 pub(crate) struct VocabularySource {
     pool: PgPool,
     lexicon: Arc<Lexicon>,
-    current: Mutex<Option<(Active, Arc<Vocabulary>)>>,
+    current: Mutex<Option<Current>>,
     // The taxonomy that a caller last asked for by its name, and its key.
     other: Mutex<Option<(i32, Arc<Taxonomy>)>>,
 }
@@ -43,29 +52,37 @@ impl VocabularySource {
         Self { pool, lexicon: Arc::new(lexicon), current: Mutex::new(None), other: Mutex::new(None) }
     }
 
-    /// The vocabulary of now. The same value comes back until the active taxonomy changes.
+    /// The vocabulary of now. The same value comes back until the active taxonomy or the verdicts
+    /// change.
     ///
     /// # Errors
-    /// If the taxonomy cannot be read.
+    /// If taxonomy or verdicts cannot be read.
     pub(crate) async fn current(&self) -> SqlResult<Arc<Vocabulary>> {
         let mut connection = self.pool.acquire().await?;
         let active = taxonomies::active(&mut connection).await?;
+        let verdict = verdicts::last(&mut connection).await?;
         // Held while the taxonomy is read, so that two batches that find it changed read it once.
         let mut current = self.current.lock().await;
-        if let Some((key, vocabulary)) = current.as_ref()
-            && *key == active
+        let same = current.as_ref().filter(|known| known.active == active);
+        if let Some(known) = same
+            && known.verdict == verdict
         {
-            return Ok(Arc::clone(vocabulary));
+            return Ok(Arc::clone(&known.vocabulary));
         }
-        let taxonomy = match &active {
-            None => None,
-            Some((taxonomy_id, name, version)) => {
+        let taxonomy = match (&active, same) {
+            (_, Some(known)) => known.vocabulary.taxonomy.clone(),
+            (None, None) => None,
+            (Some((taxonomy_id, name, version)), None) => {
                 let concepts = taxonomies::concepts(&mut connection, *taxonomy_id).await?;
                 Some(Arc::new(Taxonomy::new(name, version, concepts)))
             }
         };
-        let vocabulary = Arc::new(Vocabulary { lexicon: Arc::clone(&self.lexicon), taxonomy });
-        *current = Some((active, Arc::clone(&vocabulary)));
+        let lexicon = match verdict {
+            None => Arc::clone(&self.lexicon),
+            Some(_) => Arc::new(self.lexicon.ruled(Rulings::new(verdicts::rulings(&mut connection).await?))),
+        };
+        let vocabulary = Arc::new(Vocabulary { lexicon, taxonomy });
+        *current = Some(Current { active, verdict, vocabulary: Arc::clone(&vocabulary) });
         Ok(vocabulary)
     }
 

@@ -29,6 +29,8 @@ mod outputs;
 mod portals;
 #[path = "e2e/privileges.rs"]
 mod privileges;
+#[path = "e2e/review.rs"]
+mod review;
 #[path = "e2e/site.rs"]
 mod site;
 #[path = "e2e/survival.rs"]

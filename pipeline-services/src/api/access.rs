@@ -143,6 +143,8 @@ pub(crate) fn method(path: &str) -> Option<Method> {
         ("ReportService", "ListReports") => (Scope::Read, false),
         ("ReportService", "DownloadReport") => (Scope::Read, true),
         ("ReportService", "BuildReport") => (Scope::Run, true),
+        ("ReviewService", "ListFinds" | "ListVerdicts") => (Scope::Read, false),
+        ("ReviewService", "Judge") => (Scope::Admin, false),
         ("ExportService", "Export") => (Scope::Read, true),
         _ => return None,
     };

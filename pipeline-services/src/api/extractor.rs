@@ -89,7 +89,8 @@ impl Reader {
         }
         let (taxonomy, lexicon) = (self.extractor.taxonomy(), self.extractor.lexicon());
         let named: Vec<Mention> = extraction.named().cloned().collect();
-        let skills = rules::enhance(&named, taxonomy, lexicon);
+        let mut skills = rules::enhance(&named, taxonomy, lexicon);
+        rules::drop_refused(&mut skills, &given.document, lexicon);
         oneshot::answer(&given.id, &extraction, &skills, &oneshot::personal_data(&given.document))
     }
 }

@@ -83,7 +83,8 @@ fn unknown_version(problem: store::StoreError) -> Status {
     error::precondition(crate::telemetry::chain(&problem))
 }
 
-fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
+/// A time as a message.
+pub(super) fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
 }
 

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::posting::Field;
+use super::posting::{Document, Field};
 
 /// Hard skills are learned and checkable, soft skills are how a person works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -169,6 +169,31 @@ impl Makers {
     }
 }
 
+/// The piece of a posting on which a skill rests: code points of a field, half-open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Citation {
+    /// Field the span counts in.
+    pub field: Field,
+    /// First code point of the span.
+    pub start: u32,
+    /// One past the last code point of the span.
+    pub end: u32,
+}
+
+impl From<&Mention> for Citation {
+    fn from(mention: &Mention) -> Self {
+        Self { field: mention.field, start: mention.start, end: mention.end }
+    }
+}
+
+impl Citation {
+    /// The text that it cites; nothing where the field is shorter.
+    pub fn text(self, document: &Document) -> String {
+        let length = self.end.saturating_sub(self.start) as usize;
+        document.field(self.field).chars().skip(self.start as usize).take(length).collect()
+    }
+}
+
 /// One skill of one posting after normalisation and deduplication.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnhancedSkill {
@@ -194,4 +219,6 @@ pub struct EnhancedSkill {
     pub duplicate_of: Option<usize>,
     /// Its maker.
     pub maker: Maker,
+    /// The mention of an explicit skill; what an implicit one follows from.
+    pub citation: Citation,
 }

@@ -1,19 +1,23 @@
-//! From a model's answer to enhanced skills: what is usable is taken, the rest is left to the
-//! rules.
+//! From a model's answer to enhanced skills: what is supported by its citation is taken, the rest
+//! is counted and left to the rules.
 //!
-//! A model may rename, fold and rate the mentions it was given, and infer skills with a reason. It
-//! cannot add a mention: whatever counts as explicit stands in the advertisement. Nor can an
-//! advertisement make it print what it likes: a new name shares a word with what it renames or is
-//! one that lexicon or taxonomy know, and an inferred skill is one that they know.
+//! A model may rename, fold and rate the mentions it was given, and infer skills with a quotation
+//! and a reason. It cannot add a mention: whatever counts as explicit stands in the advertisement.
+//! Nor can an advertisement make it print what it likes. A new name shares a word with what it
+//! renames, or is known and stands nowhere else; an inferred skill is known, quotes what it follows
+//! from, and is not named: what an advertisement tells a model to add, it has to name.
 
 use serde::Deserialize;
 
-use super::rules;
+use super::{advertisement::Advertisement, rules};
 use crate::{
-    domain::skill::{EnhancedSkill, Maker, Mention, SkillKind},
+    domain::{
+        enhancement::{Rejected, Rejection},
+        skill::{Citation, EnhancedSkill, Maker, Mention, SkillKind},
+    },
     lexicon::Lexicon,
     taxonomy::Taxonomy,
-    text::fold::fold,
+    text::{fold::fold, tokens},
 };
 
 /// Longest label, in characters: longer ones are sentences. Not tuned.
@@ -34,8 +38,10 @@ struct Answer {
 #[derive(Debug, Deserialize)]
 struct Named {
     mention: usize,
+    // Endpoints that do not obey the schema leave things out.
+    #[serde(default)]
+    text: String,
     label: String,
-    // Endpoints that do not obey the schema leave nulls out.
     #[serde(default)]
     same_as: Option<usize>,
     kind: SkillKind,
@@ -47,7 +53,18 @@ struct Inferred {
     label: String,
     kind: SkillKind,
     confidence: f32,
+    #[serde(default)]
+    quote: String,
     reason: String,
+}
+
+/// The skills of a posting by a model, and what of its answer was not taken.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Combined {
+    /// In the order of [`rules::enhance`].
+    pub(super) skills: Vec<EnhancedSkill>,
+    /// Counts.
+    pub(super) rejected: Rejected,
 }
 
 /// The knowledge that the rules and the model share.
@@ -90,49 +107,65 @@ fn shares_stem(left: &str, right: &str) -> bool {
     common * 3 >= 2 * left.chars().count().min(right.chars().count())
 }
 
-/// Enhanced skills of a posting by a model's `text`, in the order of [`rules::enhance`]; the rules
-/// answer for mentions that the model left out or answered unusably.
+/// Enhanced skills of a posting by a model's `text`; the rules answer for mentions that the model
+/// left out or answered unusably.
 ///
 /// # Errors
 /// In one sentence, when the text holds no answer at all.
-pub(super) fn combine(
-    text: &str,
-    mentions: &[Mention],
-    known: Knowledge<'_>,
-) -> Result<Vec<EnhancedSkill>, String> {
+pub(super) fn combine(text: &str, ad: &Advertisement<'_>, known: Knowledge<'_>) -> Result<Combined, String> {
     let answer: Answer = serde_json::from_str(object(text)).map_err(|error| error.to_string())?;
+    let mentions = &ad.mentions;
+    let mut rejected = Rejected::new();
+    let mut reject = |reason| *rejected.entry(reason).or_default() += 1;
     let mut skills: Vec<EnhancedSkill> =
         mentions.iter().map(|mention| rules::normalised(mention, known.lexicon)).collect();
     let mut same_as = vec![None; mentions.len()];
     for named in answer.skills {
-        // Models invent numbers that no mention has.
-        let Some(mention) = mentions.get(named.mention) else { continue };
-        let Some(label) = label(&named.label).filter(|label| known.names(label) || renames(label, mention))
-        else {
-            continue;
-        };
-        if !(0.0..=1.0).contains(&named.confidence) {
-            continue;
-        }
+        let index = named.mention;
         // Only backwards: a pair of mentions that point at each other would have no original.
-        same_as[named.mention] = named.same_as.filter(|other| *other < named.mention);
-        skills[named.mention] = explicit(mention, label, (named.kind, named.confidence), known);
+        let original = named.same_as.filter(|other| *other < index);
+        match explicit(named, ad, known) {
+            Ok(skill) => (skills[index], same_as[index]) = (skill, original),
+            Err(reason) => reject(reason),
+        }
     }
     for index in 0..skills.len() {
+        let Some(original) = same_as[index] else { continue };
         // Earlier ones are settled already, so a chain ends at its first link.
-        if let Some(original) = same_as[index] {
-            let original = skills[original].clone();
-            let skill = &mut skills[index];
-            skill.normalized_skill = original.normalized_skill;
-            skill.esco_concept_uri = original.esco_concept_uri;
-            skill.esco_preferred_label = original.esco_preferred_label;
-            (skill.kind, skill.category) = (original.kind, original.category);
+        match folded(&skills[index], &skills[original], (&mentions[index], &mentions[original])) {
+            Some(skill) => skills[index] = skill,
+            None => reject(Rejection::FoldUnsupported),
         }
     }
-    let inferred = answer.implicit.into_iter().filter_map(|inferred| implicit(inferred, known));
-    // Cut after the unusable ones are gone, so that nonsense takes no place from good answers.
-    let inferred = inferred.take(IMPLICIT).collect();
-    Ok(rules::completed(skills, inferred, known.taxonomy, known.lexicon))
+    let mut inferred = Vec::new();
+    for item in answer.implicit {
+        match implicit(item, ad, known) {
+            // Counted after the unusable ones, so that nonsense takes no place from good answers.
+            Ok(_) if inferred.len() == IMPLICIT => reject(Rejection::TooMany),
+            Ok(skill) => inferred.push(skill),
+            Err(reason) => reject(reason),
+        }
+    }
+    Ok(Combined { skills: rules::completed(skills, inferred, known.taxonomy, known.lexicon), rejected })
+}
+
+/// A skill under the name of the one that it repeats; nothing where the two differ by their words
+/// and by their concepts.
+fn folded(
+    skill: &EnhancedSkill,
+    original: &EnhancedSkill,
+    (mention, other): (&Mention, &Mention),
+) -> Option<EnhancedSkill> {
+    let same_concept = mention.uri.is_some() && mention.uri == other.uri;
+    let alike = same_concept
+        || tokens::key(&skill.normalized_skill) == tokens::key(&original.normalized_skill)
+        || renames(&original.normalized_skill, mention);
+    alike.then(|| EnhancedSkill {
+        original_skill_text: skill.original_skill_text.clone(),
+        confidence: skill.confidence,
+        citation: skill.citation,
+        ..original.clone()
+    })
 }
 
 /// The outermost object: models put fences and friendly words around it.
@@ -152,13 +185,23 @@ fn label(text: &str) -> Option<String> {
     fits.then_some(label)
 }
 
-fn explicit(
-    mention: &Mention,
-    label: String,
-    (kind, confidence): (SkillKind, f32),
-    known: Knowledge<'_>,
-) -> EnhancedSkill {
+/// The skill of a mention, as the model names it.
+fn explicit(named: Named, ad: &Advertisement<'_>, known: Knowledge<'_>) -> Result<EnhancedSkill, Rejection> {
+    let mention = ad.mentions.get(named.mention).ok_or(Rejection::UnknownMention)?;
+    // A model that has lost count names the wrong mention; one that copies its words has not.
+    if tokens::key(&named.text) != tokens::key(&mention.surface) {
+        return Err(Rejection::CitationDiffers);
+    }
+    let label = label(&named.label).ok_or(Rejection::LabelUnsupported)?;
     let entry = known.lexicon.find(&label);
+    let own = entry.is_some() && entry == known.lexicon.find(&mention.label);
+    let elsewhere = || ad.names(&label, entry) || !known.names(&label);
+    if !own && !renames(&label, mention) && elsewhere() {
+        return Err(Rejection::LabelUnsupported);
+    }
+    if !(0.0..=1.0).contains(&named.confidence) {
+        return Err(Rejection::Confidence);
+    }
     // A model that keeps the name keeps the concept that the extractor linked.
     let same = entry.is_some_and(|entry| entry.label == mention.label) || label == mention.label;
     let linked = if same { None } else { rules::concept(&label, entry, known.taxonomy) };
@@ -167,36 +210,48 @@ fn explicit(
         Some(concept) => (Some(concept.uri.clone()), concept.preferred_label("es").map(str::to_owned)),
         None => (None, None),
     };
-    EnhancedSkill {
+    Ok(EnhancedSkill {
         original_skill_text: Some(mention.surface.clone()),
         normalized_skill: entry.map_or(label, |entry| entry.label.clone()),
         explicit: true,
-        kind: entry.map_or(kind, |entry| entry.kind),
+        kind: entry.map_or(named.kind, |entry| entry.kind),
         category: entry.map_or_else(|| mention.category.clone(), |entry| entry.category.clone()),
         esco_concept_uri: uri,
         esco_preferred_label: preferred,
-        confidence,
+        confidence: named.confidence,
         reasoning: None,
         duplicate_of: None,
         maker: Maker::Model,
-    }
+        citation: Citation::from(mention),
+    })
 }
 
-fn implicit(inferred: Inferred, known: Knowledge<'_>) -> Option<EnhancedSkill> {
-    let label = label(&inferred.label)?;
-    let reason = inferred.reason.split_whitespace().collect::<Vec<_>>().join(" ");
-    let sure = (rules::REPORTED..=1.0).contains(&inferred.confidence);
-    if reason.is_empty() || reason.chars().count() > REASON_CHARACTERS || !sure {
-        return None;
-    }
+/// An inferred skill, if everything that it rests on is there.
+fn implicit(
+    inferred: Inferred,
+    ad: &Advertisement<'_>,
+    known: Knowledge<'_>,
+) -> Result<EnhancedSkill, Rejection> {
+    let label = label(&inferred.label).ok_or(Rejection::UnknownSkill)?;
     let entry = known.lexicon.find(&label);
     let concept = rules::concept(&label, entry, known.taxonomy);
     if entry.is_none() && concept.is_none() {
-        return None;
+        return Err(Rejection::UnknownSkill);
+    }
+    let reason = inferred.reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    if reason.is_empty() || reason.chars().count() > REASON_CHARACTERS {
+        return Err(Rejection::Reason);
+    }
+    if !(rules::REPORTED..=1.0).contains(&inferred.confidence) {
+        return Err(Rejection::Confidence);
+    }
+    let citation = ad.quoted(&inferred.quote)?;
+    if ad.names(&label, entry) {
+        return Err(Rejection::NamedInText);
     }
     // The model is asked for a kind, not for a category; these are the widest of each.
     let soft = if inferred.kind == SkillKind::Soft { "soft" } else { "competence" };
-    Some(EnhancedSkill {
+    Ok(EnhancedSkill {
         original_skill_text: None,
         normalized_skill: entry.map_or(label, |entry| entry.label.clone()),
         explicit: false,
@@ -208,6 +263,7 @@ fn implicit(inferred: Inferred, known: Knowledge<'_>) -> Option<EnhancedSkill> {
         reasoning: Some(reason),
         duplicate_of: None,
         maker: Maker::Model,
+        citation,
     })
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::endpoint::{Endpoint, GenerateError};
 use super::prompt;
+use crate::domain::enhancement::Answerer;
 use crate::inference::{ChatRequest, Chatted, InferenceClient, InferenceError};
 
 /// A model of the inference server.
@@ -32,6 +33,14 @@ pub(super) enum Generator {
 }
 
 impl Generator {
+    /// Its place among those that may answer.
+    pub(super) const fn answerer(&self) -> Answerer {
+        match self {
+            Self::Endpoint(_) => Answerer::Endpoint,
+            Self::Served(_) => Answerer::ServedModel,
+        }
+    }
+
     /// The model's name.
     pub(super) fn model(&self) -> &str {
         match self {

@@ -8,7 +8,8 @@ use std::{
 
 use crate::{
     domain::{
-        skill::{EnhancedSkill, Maker, Mention},
+        posting::Document,
+        skill::{Citation, EnhancedSkill, Maker, Mention},
         taxonomy::Concept,
     },
     lexicon::{Entry, Implication, Lexicon},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// Raised with every change of these rules.
-const RULES: u32 = 3;
+const RULES: u32 = 4;
 /// An implied skill below this confidence is left out: what is less likely than not (a choice).
 pub(super) const REPORTED: f32 = 0.5;
 
@@ -35,6 +36,16 @@ pub(crate) fn version(taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> String 
 pub fn enhance(mentions: &[Mention], taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> Vec<EnhancedSkill> {
     let skills = mentions.iter().map(|mention| normalised(mention, lexicon)).collect();
     completed(skills, Vec::new(), taxonomy, lexicon)
+}
+
+/// Takes out the implicit skills of which people said that their wording does not imply them;
+/// returns how many.
+pub(crate) fn drop_refused(skills: &mut Vec<EnhancedSkill>, document: &Document, lexicon: &Lexicon) -> u64 {
+    let before = skills.len();
+    skills.retain(|skill| {
+        skill.explicit || !lexicon.rulings().refuse(&skill.citation.text(document), &skill.normalized_skill)
+    });
+    (before - skills.len()) as u64
 }
 
 /// Folds the explicit `skills`, and adds the implicit ones: what was `inferred` elsewhere and what
@@ -66,6 +77,7 @@ pub(super) fn normalised(mention: &Mention, lexicon: &Lexicon) -> EnhancedSkill 
         reasoning: None,
         duplicate_of: None,
         maker: Maker::Rules,
+        citation: Citation::from(mention),
     }
 }
 
@@ -111,20 +123,22 @@ fn implied(
     // A duplicate implies nothing that its original does not.
     let distinct = skills.iter().filter(|skill| skill.duplicate_of.is_none());
     let mut best: Vec<EnhancedSkill> = Vec::new();
-    let mut open: Vec<(String, f32)> =
-        distinct.map(|skill| (skill.normalized_skill.clone(), skill.confidence)).collect();
+    let mut open: Vec<(String, f32, Citation)> =
+        distinct.map(|skill| (skill.normalized_skill.clone(), skill.confidence, skill.citation)).collect();
     let explicit: HashSet<String> = skills.iter().map(name_key).collect();
     for skill in inferred.into_iter().filter(|skill| !explicit.contains(&name_key(skill))) {
         keep(&mut best, skill);
     }
     // Ends on circles too: a skill is followed again only when it took the place of a less sure
     // inference.
-    while let Some((name, confidence)) = open.pop() {
+    while let Some((name, confidence, citation)) = open.pop() {
         for implication in by_skill.get(name.as_str()).into_iter().flatten() {
             let confidence = confidence * implication.confidence;
-            let Some(skill) = follow(implication, confidence, taxonomy, lexicon) else { continue };
+            // What begins the chain stands in the text.
+            let from = (confidence, citation);
+            let Some(skill) = follow(implication, from, taxonomy, lexicon) else { continue };
             if !explicit.contains(&name_key(&skill)) && keep(&mut best, skill) {
-                open.push((implication.implies.clone(), confidence));
+                open.push((implication.implies.clone(), confidence, citation));
             }
         }
     }
@@ -138,7 +152,7 @@ fn implied(
 
 fn follow(
     implication: &Implication,
-    confidence: f32,
+    (confidence, citation): (f32, Citation),
     taxonomy: Option<&Taxonomy>,
     lexicon: &Lexicon,
 ) -> Option<EnhancedSkill> {
@@ -156,6 +170,7 @@ fn follow(
         reasoning: Some(format!("{} {} {}", implication.skill, implication.relation, implication.implies)),
         duplicate_of: None,
         maker: Maker::Rules,
+        citation,
     })
 }
 
@@ -179,7 +194,8 @@ fn keep(best: &mut Vec<EnhancedSkill>, skill: EnhancedSkill) -> bool {
         Some(other) => {
             // Ties go to the reason that sorts first, so the order of mentions decides nothing.
             let better = skill.confidence > other.confidence
-                || (skill.confidence == other.confidence && skill.reasoning < other.reasoning);
+                || (skill.confidence == other.confidence
+                    && (&skill.reasoning, skill.citation) < (&other.reasoning, other.citation));
             if better {
                 *other = skill;
             }

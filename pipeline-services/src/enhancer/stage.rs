@@ -8,7 +8,7 @@ use std::{
     panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,20 +22,23 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    answer::{self, Knowledge},
-    endpoint::{self, Endpoint, GenerateError, ResponseFormat},
+    advertisement::Advertisement,
+    answer::Knowledge,
+    chain::{self, Answered, Chain},
+    endpoint::{self, Endpoint, ResponseFormat},
     generator::{Generator, Served},
     prompt::Prompt,
     rules,
 };
 use crate::{
     domain::{
+        enhancement::{Answerer, Enhancement, Rejected, Rejection},
         posting::Document,
         run::{
             StageName,
             facts::{EnhanceFacts, RunFacts},
         },
-        skill::{EnhancedSkill, Makers, Mention},
+        skill::{Makers, Mention},
     },
     inference::InferenceClient,
     reading,
@@ -58,6 +61,8 @@ pub(crate) struct Settings {
     /// Model, as the endpoint names it; without an endpoint, a language model of the inference
     /// server. Without one the rules work alone.
     pub model: Option<String>,
+    /// A language model of the inference server that is asked before the endpoint.
+    pub served_model: Option<String>,
     /// Postings asked about at once.
     pub concurrency: usize,
     /// Tokens of one answer at most.
@@ -71,14 +76,23 @@ pub(crate) struct Settings {
 }
 
 /// Keys of the settings.
-pub(crate) const SETTINGS: [&str; 7] =
-    ["endpoint", "model", "concurrency", "max_tokens", "request_timeout", "response_format", "prompts_dir"];
+pub(crate) const SETTINGS: [&str; 8] = [
+    "endpoint",
+    "model",
+    "served_model",
+    "concurrency",
+    "max_tokens",
+    "request_timeout",
+    "response_format",
+    "prompts_dir",
+];
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoint: None,
             model: None,
+            served_model: None,
             concurrency: 4,
             max_tokens: 2_048,
             request_timeout: 120,
@@ -88,11 +102,17 @@ impl Default for Settings {
     }
 }
 
-/// A language model and what it is asked.
+/// The language models, and how many postings they are asked about at once.
 struct Asked {
-    generator: Generator,
-    prompt: Prompt,
+    chain: Chain,
     concurrency: usize,
+}
+
+/// What this process counted since it started.
+#[derive(Debug, Default)]
+struct Counts {
+    answered: BTreeMap<Answerer, u64>,
+    rejected: Rejected,
 }
 
 /// Normalises, deduplicates and completes the skills of postings.
@@ -102,7 +122,8 @@ pub(crate) struct EnhancerStage {
     asked: Option<Asked>,
     postings: AtomicU64,
     skills: AtomicU64,
-    unusable: AtomicU64,
+    passed_over: AtomicU64,
+    counts: Mutex<Counts>,
 }
 
 /// A posting that is to be enhanced.
@@ -126,22 +147,16 @@ impl EnhancerStage {
         inference: &InferenceClient,
     ) -> AnyResult<Self> {
         let asked = settings.asked(key, inference).context("modules.enhancer.settings")?;
-        let (postings, skills, unusable) = Default::default();
-        Ok(Self { pool, vocabulary, asked, postings, skills, unusable })
+        let (postings, skills, passed_over, counts) = Default::default();
+        Ok(Self { pool, vocabulary, asked, postings, skills, passed_over, counts })
     }
 
-    fn makers(&self, vocabulary: &Vocabulary) -> Makers {
-        Makers {
-            rules: rules::version(vocabulary.taxonomy.as_deref(), &vocabulary.lexicon),
-            model: self.asked.as_ref().map_or_else(String::new, |asked| asked.generator.model().to_owned()),
-        }
-    }
-
-    /// Changes with the rules, the vocabulary, the model and the prompt.
-    fn version(&self, makers: &Makers) -> String {
+    /// Changes with the rules, the vocabulary, the models and the prompt.
+    fn version(&self, vocabulary: &Vocabulary) -> String {
+        let rules = rules::version(vocabulary.taxonomy.as_deref(), &vocabulary.lexicon);
         match &self.asked {
-            Some(asked) => format!("{}+{}@{}", makers.rules, makers.model, asked.prompt.digest()),
-            None => makers.rules.clone(),
+            Some(asked) => format!("{rules}+{}@{}", asked.chain.models(), asked.chain.digest()),
+            None => rules,
         }
     }
 
@@ -149,47 +164,52 @@ impl EnhancerStage {
         let started = Instant::now();
         let Pending { job_id, document, mentions } = subject;
         let known = Knowledge { taxonomy: vocabulary.taxonomy.as_deref(), lexicon: &vocabulary.lexicon };
-        let skills = match &self.asked {
-            Some(asked) => self.by_model(asked, &document, &mentions, known).await?,
-            None => reading::in_place(|| rules::enhance(&mentions, known.taxonomy, known.lexicon)),
+        let mut ad = reading::in_place(|| Advertisement::new(&document, mentions));
+        let left_out = std::mem::take(&mut ad.rejected);
+        let mut answered = match &self.asked {
+            Some(asked) => asked.chain.answer(&ad, known).await?,
+            None => reading::in_place(|| chain::by_rules(&ad, known, Vec::new())),
         };
-        self.postings.fetch_add(1, Ordering::Relaxed);
-        self.skills.fetch_add(skills.len() as u64, Ordering::Relaxed);
-        let makers = self.makers(vocabulary);
+        answered.enhancement.rejected.extend(left_out);
+        let refused = rules::drop_refused(&mut answered.skills, &document, known.lexicon);
+        if refused > 0 {
+            answered.enhancement.rejected.insert(Rejection::Reviewed, refused);
+        }
+        self.count(&answered);
+        let mut version = self.version(vocabulary);
+        if answered.provisional {
+            version.push_str("+provisional");
+        }
         Ok(Effect::Enhanced {
             job_id,
-            version: self.version(&makers),
+            version,
             duration_ms: started.elapsed().as_secs_f64() * 1000.0,
             // Ids of the extractor's rows follow from the mentions, so they need not be read.
-            sources: mentions.iter().map(|mention| skills::extraction_id(job_id, mention)).collect(),
-            skills,
-            makers,
+            sources: ad.mentions.iter().map(|mention| skills::extraction_id(job_id, mention)).collect(),
+            skills: answered.skills,
+            makers: Makers {
+                rules: rules::version(known.taxonomy, known.lexicon),
+                model: answered.enhancement.model.clone().unwrap_or_default(),
+            },
+            enhancement: Box::new(answered.enhancement),
         })
     }
 
-    /// The model's skills; an answer that is none leaves the posting to the rules.
-    async fn by_model(
-        &self,
-        asked: &Asked,
-        document: &Document,
-        mentions: &[Mention],
-        known: Knowledge<'_>,
-    ) -> Result<Vec<EnhancedSkill>, StageError> {
-        let messages = asked.prompt.messages(document, mentions);
-        let problem = match asked.generator.generate(messages, mentions.len()).await {
-            Ok(text) => match reading::in_place(|| answer::combine(&text, mentions, known)) {
-                Ok(skills) => return Ok(skills),
-                Err(problem) => problem,
-            },
-            // Asked again it would say the same at temperature 0, so the rules answer for good.
-            Err(GenerateError::Unusable(problem)) => problem,
-            // Not the rules: their skills would be stored under the model's version and never be
-            // asked about again.
-            Err(GenerateError::Refused(error)) => return Err(error),
-        };
-        self.unusable.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(model.name = asked.generator.model(), problem, "answer not usable, rules instead");
-        Ok(reading::in_place(|| rules::enhance(mentions, known.taxonomy, known.lexicon)))
+    fn count(&self, answered: &Answered) {
+        let Enhancement { answered_by, passed_over, rejected, .. } = &answered.enhancement;
+        self.postings.fetch_add(1, Ordering::Relaxed);
+        self.skills.fetch_add(answered.skills.len() as u64, Ordering::Relaxed);
+        self.passed_over.fetch_add(passed_over.len() as u64, Ordering::Relaxed);
+        if !rejected.is_empty() {
+            let rejected: Vec<String> =
+                rejected.iter().map(|(reason, count)| format!("{} {count}", reason.name())).collect();
+            tracing::info!(rejected = rejected.join(", "), "parts of an answer rejected");
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.answered.entry(*answered_by).or_default() += 1;
+        for (reason, count) in rejected {
+            *counts.rejected.entry(*reason).or_default() += count;
+        }
     }
 
     /// The postings of `ids` whose rows are not of `version` yet, and the outcomes of those whose
@@ -203,9 +223,7 @@ impl EnhancerStage {
         let done: HashMap<Uuid, String> =
             skills::versions(&mut connection, "enhance", &ids).await?.into_iter().collect();
         let mut mentions = skills::mentions(&mut connection, &ids).await?;
-        // The rules read mentions alone; a model is shown the advertisement.
-        let shown = if self.asked.is_some() { ids.as_slice() } else { &[] };
-        let mut documents: HashMap<Uuid, Document> = postings::by_ids(&mut connection, shown)
+        let mut documents: HashMap<Uuid, Document> = postings::by_ids(&mut connection, &ids)
             .await?
             .iter()
             .map(|posting| (posting.job_id, Document::from(posting)))
@@ -232,34 +250,47 @@ impl EnhancerStage {
 
 impl Settings {
     fn asked(self, key: Option<Secret>, inference: &InferenceClient) -> AnyResult<Option<Asked>> {
-        let model = self.model.filter(|model| !model.trim().is_empty());
-        let (url, model) = match (self.endpoint, model) {
-            (None, None) => return Ok(None),
+        let named = |name: Option<String>| name.filter(|name| !name.trim().is_empty());
+        let (model, mut served) = (named(self.model), named(self.served_model));
+        let endpoint = match (self.endpoint, model) {
             (Some(_), None) => bail!("endpoint without model: name the model that the endpoint serves"),
-            (None, Some(model)) => {
-                let configured = inference.is_configured();
-                ensure!(configured, "model without endpoint, and no inference server: set one of the two");
-                (None, model)
+            (Some(url), Some(model)) => Some((url, model)),
+            (None, model) => {
+                let both = model.is_some() && served.is_some();
+                ensure!(!both, "model and served_model without endpoint: set one of them, or the endpoint");
+                served = served.or(model);
+                None
             }
-            (Some(url), Some(model)) => (Some(url), model),
         };
+        let configured = served.is_none() || inference.is_configured();
+        ensure!(configured, "a model without endpoint, and no inference server: set one of the two");
         let prompt = match &self.prompts_dir {
             Some(directory) => Prompt::from_dir(directory)?,
             None => Prompt::built_in(),
         };
         let (timeout, max_tokens) = (Duration::from_secs(self.request_timeout), self.max_tokens);
-        let generator = match url {
-            None => Generator::Served(Served { client: inference.clone(), model, max_tokens, timeout }),
-            Some(url) => Generator::Endpoint(Endpoint::new(endpoint::Options {
+        let mut generators = Vec::new();
+        if let Some(model) = served {
+            generators.push(Generator::Served(Served {
+                client: inference.clone(),
+                model,
+                max_tokens,
+                timeout,
+            }));
+        }
+        if let Some((url, model)) = endpoint {
+            generators.push(Generator::Endpoint(Endpoint::new(endpoint::Options {
                 url,
                 model,
                 key,
                 timeout,
                 max_tokens,
                 response_format: self.response_format,
-            })?),
-        };
-        Ok(Some(Asked { generator, prompt, concurrency: self.concurrency }))
+            })?));
+        }
+        let concurrency = self.concurrency;
+        let asked = |chain| Asked { chain, concurrency };
+        Ok(Chain::new(generators, prompt, timeout).map(asked))
     }
 }
 
@@ -270,14 +301,14 @@ impl Stage for EnhancerStage {
     }
 
     async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
-        let makers = self.makers(&*self.vocabulary.current().await?);
-        let version = self.version(&makers);
+        let version = self.version(&*self.vocabulary.current().await?);
         // Taken only now: the vocabulary takes one of its own.
         let mut connection = self.pool.acquire().await?;
         let coverage = runs::coverage(&mut connection, run, StageName::Enhance, &version).await?;
         let nothing = coverage.is_empty();
-        let made_by = if self.asked.is_some() { makers.model } else { "rules".to_owned() };
-        let facts = EnhanceFacts { version: Some(version), made_by: Some(made_by) };
+        let made_by = self.asked.as_ref().map_or_else(|| "rules".to_owned(), |asked| asked.chain.models());
+        let facts =
+            EnhanceFacts { version: Some(version), made_by: Some(made_by), ..EnhanceFacts::default() };
         Ok(Plan {
             tasks: coverage.pending.into_iter().map(Subject::Posting).collect(),
             up_to_date: coverage.up_to_date,
@@ -289,7 +320,7 @@ impl Stage for EnhancerStage {
 
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
-        let version = self.version(&self.makers(&vocabulary));
+        let version = self.version(&vocabulary);
         let ids: Vec<Uuid> = batch.iter().filter_map(Task::posting_id).collect();
         let (subjects, mut outcomes) = self.pending(ids, &version).await?;
         // The rules compute and do not wait: side by side they would only share one thread.
@@ -324,11 +355,21 @@ impl Stage for EnhancerStage {
     }
 
     fn metrics(&self) -> BTreeMap<String, f64> {
-        BTreeMap::from([
+        let mut metrics = BTreeMap::from([
             ("postings_total".to_owned(), self.postings.load(Ordering::Relaxed) as f64),
             ("skills_total".to_owned(), self.skills.load(Ordering::Relaxed) as f64),
-            ("answers_unusable_total".to_owned(), self.unusable.load(Ordering::Relaxed) as f64),
-        ])
+            ("models_passed_over_total".to_owned(), self.passed_over.load(Ordering::Relaxed) as f64),
+        ]);
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for answerer in Answerer::ALL {
+            let count = counts.answered.get(&answerer).copied().unwrap_or_default();
+            metrics.insert(format!("answered_by_{}_total", answerer.name()), count as f64);
+        }
+        for reason in Rejection::ALL {
+            let count = counts.rejected.get(&reason).copied().unwrap_or_default();
+            metrics.insert(format!("rejected_{}_total", reason.name()), count as f64);
+        }
+        metrics
     }
 
     async fn cleanup(&self) -> Result<(), StageError> {

@@ -1,9 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{
-    skill::SkillKind,
-    taxonomy::{Concept, ConceptKind, Label},
+use crate::{
+    domain::{
+        skill::SkillKind,
+        taxonomy::{Concept, ConceptKind, Label},
+    },
+    lexicon::Rulings,
 };
 
 fn extractor(taxonomy: Option<Taxonomy>) -> Extractor {
@@ -315,4 +318,24 @@ fn real_advertisements_keep_the_invariants() {
     }
     assert!(spanish * 10 >= text.lines().count() * 9, "{spanish} advertisements in Spanish only");
     assert!(named * 10 >= text.lines().count() * 8, "skills in {named} advertisements only");
+}
+
+#[test]
+fn what_people_decided_about_a_wording_holds() {
+    let means = |label: &str, uri: &str| Ruling::Means { label: label.to_owned(), uri: Some(uri.to_owned()) };
+    let rulings = Rulings::new(vec![
+        ("python".to_owned(), Ruling::NotASkill),
+        ("rust".to_owned(), means("excel", "u:1")),
+        ("tintura de lana".to_owned(), means("Teñido", "u:2")),
+    ]);
+    let lexicon = Lexicon::built_in().unwrap();
+    let patterns = Arc::new(Patterns::built_in().unwrap());
+    let ruled = Arc::new(lexicon.ruled(rulings));
+    let ruled = Extractor::new(ruled, patterns, None).unwrap();
+    let text = "Lenguajes: Go, RUST y Python. Conocimientos en telares circulares y tintura de lana.";
+    assert_eq!(labels(&ruled, text), ["Go", "Excel", "Telares circulares", "Teñido"]);
+    let found = ruled.extract(&described(text)).mentions;
+    let uris: Vec<&str> = found.iter().filter_map(|mention| mention.uri.as_deref()).collect();
+    assert!(uris.ends_with(&["u:1", "u:2"]), "{found:?}");
+    assert_ne!(ruled.version(), extractor(None).version());
 }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{
     CATEGORIES, Entry, Form, Implication, Lexicon, Link,
     rows::{LexiconError, Row, concept, rows},
+    rulings::Rulings,
     titles::{self, Titles},
 };
 use crate::{
@@ -57,6 +58,7 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
         concepts: Vec::new(),
         by_form: HashMap::new(),
         digest: digest(files),
+        rulings: Rulings::default(),
     };
     let special = [IMPLICATIONS, CONCEPTS, titles::FILE];
     for (name, text) in files.iter().filter(|(name, _)| !special.contains(&name.as_str())) {

@@ -183,7 +183,7 @@ fn stage_row(stage: &StageProgress) -> StageRow {
 
 fn models(facts: &RunFacts, clusters: Option<&ClusterSection>) -> Vec<ModelUse> {
     let mut models = Vec::new();
-    if let Some(EnhanceFacts { version: Some(version), made_by }) = &facts.enhance {
+    if let Some(EnhanceFacts { version: Some(version), made_by, .. }) = &facts.enhance {
         models.push(ModelUse {
             role: "enhancer".to_owned(),
             name: made_by.clone().unwrap_or_default(),

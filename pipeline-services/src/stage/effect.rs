@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Plan;
 use crate::{
     domain::{
+        enhancement::Enhancement,
         run::Problem,
         skill::{EnhancedSkill, Makers, Mention},
         taxonomy::Occupation,
@@ -78,6 +79,8 @@ pub enum Effect {
         sources: Vec<Uuid>,
         /// Names of the rules and the model that made them.
         makers: Makers,
+        /// How they came about.
+        enhancement: Box<Enhancement>,
     },
     /// A posting that the stage cannot read.
     Quarantined {

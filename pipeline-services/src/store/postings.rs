@@ -339,8 +339,8 @@ pub(crate) async fn list(
     .await
 }
 
-/// A posting with its sightings, occupation and skills as one JSON object under the published
-/// column names.
+/// A posting with its sightings, its occupation, its skills and how they came about, as one JSON
+/// object under the published column names.
 ///
 /// # Errors
 /// If the statement fails.
@@ -356,7 +356,9 @@ pub(crate) async fn show(connection: &mut PgConnection, job_id: Uuid) -> sqlx::R
                    from extracted_skills x where x.job_id = p.job_id),
                'enhanced_skills', (select coalesce(jsonb_agg(to_jsonb(e) - 'job_id' - 'skill_id'
                        order by e.normalized_skill, e.enhancement_id), '[]')
-                   from enhanced_skills e where e.job_id = p.job_id)) as "posting!"
+                   from enhanced_skills e where e.job_id = p.job_id),
+               'enhancement', (select s.record from posting_stage s
+                   where s.job_id = p.job_id and s.stage = 'enhance')) as "posting!"
            from posting p join raw_jobs r on r.country = p.country and r.job_id = p.job_id
            where p.job_id = $1"#,
         job_id

@@ -7,10 +7,14 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::domain::skill::{EnhancedSkill, Makers, Mention};
+use crate::domain::{
+    enhancement::{Answerer, Enhancement, Rejected},
+    skill::{EnhancedSkill, Makers, Mention},
+};
 
 /// Namespace of the ids of derived rows: the same row gets the same id on every run. Its bytes
 /// spell "observatory rows", but for the bits of version and variant.
@@ -50,17 +54,19 @@ async fn mark(
     connection: &mut PgConnection,
     stage: &str,
     finished: &Finished<'_>,
-    rows: usize,
+    (rows, record): (usize, Value),
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into posting_stage (job_id, stage, version, rows, duration_ms) values ($1, $2, $3, $4, $5)
+        "insert into posting_stage (job_id, stage, version, rows, duration_ms, record)
+         values ($1, $2, $3, $4, $5, $6)
          on conflict (job_id, stage) do update set version = excluded.version, rows = excluded.rows,
-             duration_ms = excluded.duration_ms, finished_at = now()",
+             duration_ms = excluded.duration_ms, record = excluded.record, finished_at = now()",
         finished.job_id,
         stage,
         finished.version,
         i32::try_from(rows).unwrap_or(i32::MAX),
-        finished.duration_ms
+        finished.duration_ms,
+        record
     )
     .execute(&mut *connection)
     .await?;
@@ -150,7 +156,7 @@ pub async fn replace_extracted(
     sqlx::query!("delete from posting_stage where job_id = $1 and stage = 'enhance'", job_id)
         .execute(&mut *connection)
         .await?;
-    mark(connection, "extract", finished, mentions.len()).await
+    mark(connection, "extract", finished, (mentions.len(), json!({}))).await
 }
 
 /// Result of the enhancer for a posting.
@@ -162,6 +168,8 @@ pub(crate) struct Enhanced<'a> {
     pub sources: &'a [Uuid],
     /// Names of the rules and the model that made them.
     pub makers: &'a Makers,
+    /// How they came about.
+    pub enhancement: &'a Enhancement,
 }
 
 /// Replaces the enhanced skills of a posting.
@@ -191,21 +199,26 @@ pub(crate) async fn replace_enhanced(
     let text = |pick: fn(&EnhancedSkill) -> String| skills.iter().map(pick).collect::<Vec<_>>();
     let optional =
         |pick: fn(&EnhancedSkill) -> Option<String>| skills.iter().map(pick).collect::<Vec<Option<String>>>();
+    let number = |pick: fn(&EnhancedSkill) -> u32| {
+        skills.iter().map(|skill| pick(skill).cast_signed()).collect::<Vec<_>>()
+    };
     let confidences: Vec<f64> = skills.iter().map(|skill| rounded(skill.confidence)).collect();
     let sources: Vec<Option<Uuid>> =
         (0..skills.len()).map(|index| enhanced.sources.get(index).copied()).collect();
     sqlx::query!(
         "insert into enhanced_skills (enhancement_id, job_id, original_skill_text, normalized_skill,
              skill_type, esco_concept_uri, esco_preferred_label, llm_confidence, llm_reasoning, is_duplicate,
-             duplicate_of_id, llm_model, skill_id, kind, category, extraction_id)
+             duplicate_of_id, llm_model, skill_id, kind, category, extraction_id,
+             cited_field, cited_start, cited_end)
          select item.id, $1, item.original, item.label, item.type, item.uri, item.preferred,
              item.confidence, item.reasoning, item.repeats is not null, item.repeats, item.made_by,
              s.skill_id,
-             item.kind, item.category, item.source
+             item.kind, item.category, item.source, item.field, item.first, item.past
          from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::float8[],
-             $10::text[], $11::uuid[], $12::text[], $13::text[], $14::uuid[], $2::text[])
+             $10::text[], $11::uuid[], $12::text[], $13::text[], $14::uuid[], $2::text[],
+             $15::text[], $16::int[], $17::int[])
              as item (id, original, label, type, uri, preferred, confidence, reasoning, repeats, kind,
-                 category, source, made_by)
+                 category, source, made_by, field, first, past)
          join skill s on s.label = item.label",
         job_id,
         &made_by,
@@ -220,11 +233,72 @@ pub(crate) async fn replace_enhanced(
         &originals as &[Option<Uuid>],
         &text(|skill| skill.kind.name().to_owned()),
         &text(|skill| skill.category.clone()),
-        &sources as &[Option<Uuid>]
+        &sources as &[Option<Uuid>],
+        &text(|skill| skill.citation.field.name().to_owned()),
+        &number(|skill| skill.citation.start),
+        &number(|skill| skill.citation.end)
     )
     .execute(&mut *connection)
     .await?;
-    mark(connection, "enhance", finished, skills.len()).await
+    // A struct of names and numbers: serialising it cannot fail.
+    let record = serde_json::to_value(enhanced.enhancement).unwrap_or_default();
+    mark(connection, "enhance", finished, (skills.len(), record)).await
+}
+
+/// How the enhancement of a run's postings came about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Answers {
+    /// Postings by who answered.
+    pub answered_by: BTreeMap<Answerer, u64>,
+    /// What was not taken, by reason.
+    pub rejected: Rejected,
+    /// Why models were passed over, with the number of postings; the most frequent first.
+    pub passed_over: Vec<(String, u64)>,
+}
+
+/// Sums how the postings that a run enhanced came to their skills.
+///
+/// # Errors
+/// If a statement fails.
+pub(crate) async fn answers(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Answers> {
+    // A name of another release is left out.
+    let read = |name: &str| serde_json::from_value(name.into()).ok();
+    let rows = sqlx::query!(
+        r#"select s.record ->> 'answered_by' as "name!", count(*) as "count!"
+           from task t join posting_stage s on s.job_id = t.job_id and s.stage = 'enhance'
+           where t.run_id = $1 and t.stage = 'enhance' and s.record ? 'answered_by'
+           group by 1"#,
+        run_id
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let answered_by =
+        rows.into_iter().filter_map(|row| Some((read(&row.name)?, row.count.unsigned_abs()))).collect();
+    let read = |name: &str| serde_json::from_value(name.into()).ok();
+    let rows = sqlx::query!(
+        r#"select r.key as "name!", sum(r.value::bigint)::bigint as "count!"
+           from task t join posting_stage s on s.job_id = t.job_id and s.stage = 'enhance'
+           cross join jsonb_each_text(s.record -> 'rejected') r
+           where t.run_id = $1 and t.stage = 'enhance'
+           group by 1"#,
+        run_id
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let rejected =
+        rows.into_iter().filter_map(|row| Some((read(&row.name)?, row.count.unsigned_abs()))).collect();
+    let rows = sqlx::query!(
+        r#"select (p ->> 'model') || ': ' || (p ->> 'why') as "why!", count(*) as "count!"
+           from task t join posting_stage s on s.job_id = t.job_id and s.stage = 'enhance'
+           cross join jsonb_array_elements(s.record -> 'passed_over') p
+           where t.run_id = $1 and t.stage = 'enhance'
+           group by 1 order by 2 desc, 1 limit 3"#,
+        run_id
+    )
+    .fetch_all(connection)
+    .await?;
+    let passed_over = rows.into_iter().map(|row| (row.why, row.count.unsigned_abs())).collect();
+    Ok(Answers { answered_by, rejected, passed_over })
 }
 
 /// Creates the skills that do not exist; sorted, so that two workers lock them in the same order.

@@ -60,9 +60,9 @@ pub(super) async fn apply(
             // on.
             follow_on(connection, task.run_id, *job_id, max_retries).await
         }
-        Effect::Enhanced { job_id, version, duration_ms, skills, sources, makers } => {
+        Effect::Enhanced { job_id, version, duration_ms, skills, sources, makers, enhancement } => {
             let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
-            let enhanced = Enhanced { skills, sources, makers };
+            let enhanced = Enhanced { skills, sources, makers, enhancement };
             skills::replace_enhanced(connection, &finished, &enhanced).await
         }
         Effect::Quarantined { job_id, reason } => {

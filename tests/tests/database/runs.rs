@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use observatory_pipeline::testing::{
     domain::{
+        enhancement::{Enhancement, Rejection},
+        posting::Field,
         run::{
             RunState,
             StageName::{self, Enhance, Extract},
             StageState,
         },
-        skill::{EnhancedSkill, Maker, Makers, SkillKind},
+        skill::{Citation, EnhancedSkill, Maker, Makers, SkillKind},
     },
     orchestrator::Orchestrator,
     stage::{Effect, Outcome, Stage, StageError},
@@ -38,6 +40,7 @@ fn enhanced(task: &Task) -> Outcome {
         reasoning: None,
         duplicate_of,
         maker: Maker::Rules,
+        citation: Citation { field: Field::Title, start: 0, end: 8 },
     };
     Ok(Effect::Enhanced {
         job_id: task.posting_id().expect("a posting"),
@@ -46,6 +49,10 @@ fn enhanced(task: &Task) -> Outcome {
         skills: vec![skill("Panadería", None), skill("Hornear", None), skill("Panadería", Some(0))],
         sources: Vec::new(),
         makers: Makers { rules: "test".to_owned(), model: String::new() },
+        enhancement: Box::new(Enhancement {
+            rejected: [(Rejection::QuoteNotFound, 2)].into(),
+            ..Enhancement::default()
+        }),
     })
 }
 
@@ -86,6 +93,11 @@ async fn a_run_ends_and_a_second_one_has_nothing_to_do(pool: PgPool) {
     let run = drive(&pool, first, &both(&pool)).await;
     assert_eq!(run.state, RunState::Succeeded, "{:?}", run.problems);
     assert!(run.stages.iter().all(|stage| stage.done == 12), "{:?}", run.stages);
+    let facts = &run.describe()["facts"]["enhance"];
+    assert_eq!(
+        (&facts["answered_by"]["rules"], &facts["rejected"]["quote_not_found"]),
+        (&12.into(), &24.into())
+    );
     let top = skills::top(&mut pool.acquire().await.unwrap(), None, 10).await.unwrap();
     let counted: Vec<(&str, i64)> = top.iter().map(|count| (count.skill.as_str(), count.job_count)).collect();
     assert_eq!(counted, [("Hornear", 12), ("Panadería", 12)]);

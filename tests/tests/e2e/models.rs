@@ -112,17 +112,23 @@ fn completion(text: &str) -> Value {
     json!({ "choices": [{ "message": { "content": text }, "finish_reason": "stop" }] })
 }
 
-/// Every mention in capitals, and one inferred skill.
+/// Every mention in capitals, an inferred skill, and two that cannot be.
 fn skills(body: &str) -> Value {
     let body: Value = serde_json::from_str(body).unwrap();
     assert_eq!(body["response_format"]["json_schema"]["strict"], true);
     let asked: Value = serde_json::from_str(body["messages"][1]["content"].as_str().unwrap()).unwrap();
     let named = asked["mentions"].as_array().unwrap().iter().map(|mention| {
-        json!({ "mention": mention["mention"], "label": mention["text"].as_str().unwrap().to_uppercase(),
+        json!({ "mention": mention["mention"], "text": mention["text"], "label": mention["text"].as_str().unwrap().to_uppercase(),
             "same_as": null, "kind": "hard", "confidence": 0.7 })
     });
+    let inferred = |label: &str, quote: &Value| {
+        json!({ "label": label, "kind": "soft", "confidence": 0.8, "quote": quote,
+            "reason": "trato con el público" })
+    };
     json!({ "skills": named.collect::<Vec<_>>(), "implicit": [
-        { "label": "Paciencia", "kind": "soft", "confidence": 0.8, "reason": "trato con el público" }] })
+        inferred("Paciencia", &asked["title"]),
+        inferred("Empatía", &"no advertisement says this".into()),
+        inferred("Una cosa sin nombre", &asked["title"])] })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +148,8 @@ async fn a_language_model_enhances_and_each_row_says_who_made_it() {
     assert!(up.unwrap().status.success());
     site.run(&["postings", "import", &site.ads(10)]).ended(0);
     let run = site.run(&["run", "start", "--stages", "extract,enhance", "--watch", "--json"]).ended(0).json();
-    assert_eq!(run["facts"]["enhance"]["made_by"], "test-model", "{run}");
+    let facts = &run["facts"]["enhance"];
+    assert_eq!(facts["made_by"], "test-model", "{run}");
     let postings = run["stages"][0]["done"].as_u64().unwrap();
     assert_eq!(u64::from(model.asked.load(Ordering::SeqCst)), postings + 1, "one was asked again");
 
@@ -151,7 +158,8 @@ async fn a_language_model_enhances_and_each_row_says_who_made_it() {
         "select count(distinct job_id) filter (where llm_model = 'test-model') as by_model,
                 count(distinct job_id) filter (where llm_reasoning = 'trato con el público'
                     and skill_type = 'implicit' and llm_model = 'test-model') as inferred,
-                count(*) filter (where skill_type = 'explicit' and extraction_id is null) as untraceable,
+                count(*) filter (where skill_type = 'explicit' and extraction_id is null
+                    or cited_field is null) as untraceable,
                 count(*) filter (where llm_model <> 'test-model' and llm_model not like 'rules-%') as others
          from enhanced_skills",
     )
@@ -166,6 +174,14 @@ async fn a_language_model_enhances_and_each_row_says_who_made_it() {
     );
     assert_eq!(counted("inferred"), postings - 1);
     assert_eq!((counted("untraceable"), counted("others")), (0, 0));
+    let by_model = json!(postings - 1);
+    assert_eq!(facts["answered_by"], json!({ "endpoint": by_model, "rules": 1 }), "{run}");
+    assert_eq!(
+        (&facts["rejected"]["quote_not_found"], &facts["rejected"]["unknown_skill"]),
+        (&by_model, &by_model)
+    );
+    let problems = run["problems"].to_string();
+    assert!(problems.contains("passed over for 1 postings: test-model"), "{problems}");
 
     let again = site.run(&["run", "start", "--stages", "enhance", "--watch", "--json"]).ended(0).json();
     assert_eq!(again["stages"][0]["up_to_date"].as_u64(), Some(postings), "nothing is asked twice");

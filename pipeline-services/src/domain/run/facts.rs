@@ -4,10 +4,13 @@
 //! A stage writes its own section; others read it by type. Rows outlive releases: a key that is not
 //! known here is left alone, and one that is missing takes its default.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StageName;
+use crate::domain::enhancement::{Answerer, Rejected};
 
 /// The sections of a run's facts, or the part of them that somebody adds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -117,8 +120,12 @@ pub struct Tagger {
 pub struct EnhanceFacts {
     /// Its version.
     pub version: Option<String>,
-    /// The language model, or `rules`.
+    /// The language models in the order in which they are asked, or `rules`.
     pub made_by: Option<String>,
+    /// Postings of the run by who answered for them; counted at its end.
+    pub answered_by: BTreeMap<Answerer, u64>,
+    /// What was not taken for these postings, by reason.
+    pub rejected: Rejected,
 }
 
 /// Facts about the embedder: what it works with.
