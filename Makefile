@@ -34,6 +34,7 @@ demo: ## whole stack, simulated portals, pipeline, report
 	target/debug/observatory demo $(DEMO)
 
 test: build ## every test
+	@scripts/timed "set-up" scripts/fetch-vocabularies
 	@scripts/timed "tests, compiled" $(CARGO) nextest run --workspace --no-run
 	@scripts/timed "tests of the documentation" $(CARGO) test --workspace --doc --quiet
 	@scripts/timed "tests" scripts/with-postgres $(CARGO) nextest run --workspace --no-fail-fast

@@ -26,7 +26,7 @@ pub(crate) use hub::DEFAULT_HUB;
 pub use hub::{HubOptions, RetryPolicy};
 pub(crate) use meter::Bytes;
 pub use observatory_client::Secret;
-pub(crate) use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_encoder};
+pub(crate) use packaged::{Packaged, import_into_empty, import_packaged, wants_encoder};
 pub use pull::{Pulled, Request, is_not_found, pull};
 pub use record::{Record, Source};
 

@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::local::paths::write_atomically;
 use crate::local::postgres::wheel_folders;
 use crate::local::{DataDir, Stack, UpOptions, binaries};
-use crate::models;
+use crate::models::{self, Packaged};
 use crate::output::{Document, Outcome, progress};
 use marks::Score;
 use portals::{Portals, SIMULATOR};
@@ -47,6 +47,10 @@ pub(crate) struct Arguments {
     /// Number of advertisements on the portals.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(30..=1000))]
     ads: u32,
+    /// Let SmolLM2-135M-Instruct enhance the skills, in place of the rules; takes minutes on a few
+    /// dozen advertisements, so combine it with --ads 30.
+    #[arg(long)]
+    language_model: bool,
     /// Random seed for what each portal shows, and when.
     #[arg(long, default_value_t = 42, value_name = "N")]
     seed: u64,
@@ -69,14 +73,18 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let data = DataDir::new(context.data.root().join("demo"))?;
     let stack = Stack::new(data.clone());
     delete_last_demo(&stack, &data).await?;
-    prepare_model(context).await?;
+    prepare_models(context, arguments.language_model).await?;
     let portals = Portals::serve(&simulator, &data, arguments.ads, arguments.seed).await?;
     progress(format_args!(
         "serving {} advertisements on simulated portals at {}",
         arguments.ads,
         portals.address()
     ));
-    write_atomically(&data.config(), portals.settings().as_bytes(), 0o644)?;
+    let mut settings = portals.settings();
+    if arguments.language_model {
+        settings += &enhancer_settings();
+    }
+    write_atomically(&data.config(), settings.as_bytes(), 0o644)?;
     progress("starting the demo's stack");
     let status = stack.up(&up_options(context)?).await?;
     let finished = if status.healthy {
@@ -122,14 +130,29 @@ fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
     Ok(UpOptions { wait: Duration::from_secs(120), database_url: None, models: Some(models), ..usual })
 }
 
-/// Imports the packaged encoder if the model store is empty.
-async fn prepare_model(context: &Context) -> anyhow::Result<()> {
+/// Imports the packaged encoder if the model store has none, and the packaged language model if it
+/// is asked for.
+async fn prepare_models(context: &Context, language_model: bool) -> anyhow::Result<()> {
     // Runs before the stack, because the inference server does not watch its store.
     let store = up_options(context)?.models.unwrap_or_default();
-    if models::stored(&store)?.is_empty() {
-        models::import_packaged_encoder(&wheel_folders(&context.data), &store).await?;
+    let wheels = wheel_folders(&context.data);
+    if models::wants_encoder(&store)? {
+        models::import_packaged(Packaged::Encoder, &wheels, &store).await?;
+    }
+    if language_model {
+        models::import_packaged(Packaged::LanguageModel, &wheels, &store).await?;
     }
     Ok(())
+}
+
+/// Configuration of the enhancer with the packaged language model. Few answers at a time, each with
+/// as long as a busy machine of two cores needs for it.
+fn enhancer_settings() -> String {
+    format!(
+        "\n[modules.enhancer]\nenabled = true\nbatch_size = 4\ntimeout = 1200\n\n\
+         [modules.enhancer.settings]\nmodel = \"{}\"\nconcurrency = 4\nmax_tokens = 1024\nrequest_timeout = 600\n",
+        Packaged::LanguageModel.name()
+    )
 }
 
 /// Results of the demo.

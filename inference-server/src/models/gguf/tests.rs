@@ -2,6 +2,7 @@
 //!
 //! Valid files are written by candle; broken ones are put together byte by byte.
 
+mod published;
 mod vocabulary;
 
 use std::io::Write as _;

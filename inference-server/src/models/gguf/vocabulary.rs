@@ -19,6 +19,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
 use super::Gguf;
+use super::pre_tokenizer::PreTokenizer;
 use super::value::{Array, Value};
 
 const MODEL: &str = "tokenizer.ggml.model";
@@ -34,58 +35,6 @@ const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 const BYTE: i64 = 6;
-
-/// A pre-tokenizer, and the defaults that come with it.
-struct PreTokenizer {
-    /// Regular expressions that split a text, applied one after the other; from llama.cpp's
-    /// `llama-vocab.cpp`.
-    patterns: &'static [&'static str],
-    /// True if a part that is a token becomes that token without merges.
-    ignore_merges: bool,
-    /// Default of `tokenizer.ggml.add_bos_token`.
-    add_bos: bool,
-    /// True if texts are normalised to NFC, as the model's own tokenizer does (llama.cpp does not).
-    nfc: bool,
-}
-
-/// The splits of GPT-2 (Radford et al. 2019), as in llama.cpp's `llama-vocab.cpp`.
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-
-/// Pre-tokenizers by `tokenizer.ggml.pre`.
-const PRE_TOKENIZERS: [(&str, PreTokenizer); 4] = [
-    (
-        "qwen2",
-        PreTokenizer {
-            patterns: &[
-                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-            ],
-            ignore_merges: false,
-            add_bos: false,
-            nfc: true,
-        },
-    ),
-    (
-        "llama-bpe",
-        PreTokenizer {
-            patterns: &[
-                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-            ],
-            ignore_merges: true,
-            add_bos: true,
-            nfc: false,
-        },
-    ),
-    ("gpt-2", PreTokenizer { patterns: &[GPT2], ignore_merges: false, add_bos: false, nfc: false }),
-    (
-        "default",
-        PreTokenizer {
-            patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"],
-            ignore_merges: false,
-            add_bos: false,
-            nfc: false,
-        },
-    ),
-];
 
 impl Gguf {
     /// The tokenizer of the file: byte-level BPE (`gpt2`), or SentencePiece BPE with byte fallback
@@ -203,18 +152,9 @@ impl<'a> Vocabulary<'a> {
 
     fn pre_tokenizer(&self) -> Result<&'static PreTokenizer> {
         let name = self.file.typed(PRE, "a string", Value::string)?.unwrap_or("default");
-        // Aliases in llama.cpp.
-        let name = match name {
-            "llama3" | "llama-v3" => "llama-bpe",
-            "deepseek-r1-qwen" => "qwen2",
-            name => name,
-        };
-        let found = PRE_TOKENIZERS.iter().find(|(known, _)| *known == name).map(|(_, found)| found);
-        found.with_context(|| {
-            format!(
-                "invalid {PRE} `{name}`: expected one of {}",
-                PRE_TOKENIZERS.each_ref().map(|(name, _)| *name).join(", ")
-            )
+        PreTokenizer::by_name(name).with_context(|| {
+            let known: Vec<&str> = PreTokenizer::names().collect();
+            format!("invalid {PRE} `{name}`: expected one of {}", known.join(", "))
         })
     }
 

@@ -36,14 +36,20 @@ fn trained(cut: &[&str]) -> Tokenizer {
 }
 
 /// The keys that hold a byte-level tokenizer.
-fn keys(tokenizer: &Tokenizer, pre: &str) -> Vec<(&'static str, Written)> {
+pub(super) fn keys(tokenizer: &Tokenizer, pre: &str) -> Vec<(&'static str, Written)> {
     let json: serde_json::Value = serde_json::from_str(&tokenizer.to_string(false).unwrap()).unwrap();
-    let mut tokens: Vec<(String, u32)> = tokenizer.get_vocab(true).into_iter().collect();
-    tokens.sort_by_key(|(_, id)| *id);
-    let kind = |token: &str| match token {
-        "<|im_end|>" => 3,
-        "<tool>" => 4,
-        _ => 1,
+    let vocabulary = tokenizer.get_vocab(true);
+    let count = vocabulary.values().max().unwrap() + 1;
+    // Converters fill gaps between ids so.
+    let mut tokens: Vec<(String, u32)> = (0..count).map(|id| (format!("[PAD{id}]"), id)).collect();
+    for (token, id) in vocabulary {
+        tokens[id as usize].0 = token;
+    }
+    let added = tokenizer.get_added_tokens_decoder();
+    let kind = |id: &u32| match added.get(id) {
+        Some(token) if token.special => 3,
+        Some(_) => 4,
+        None => 1,
     };
     let merges = json["model"]["merges"].as_array().unwrap().iter();
     let merge =
@@ -53,7 +59,7 @@ fn keys(tokenizer: &Tokenizer, pre: &str) -> Vec<(&'static str, Written)> {
         ("tokenizer.ggml.model", text("gpt2")),
         ("tokenizer.ggml.pre", text(pre)),
         ("tokenizer.ggml.tokens", texts(tokens.iter().map(|(token, _)| token.as_str()))),
-        ("tokenizer.ggml.token_type", integers(tokens.iter().map(|(token, _)| kind(token)))),
+        ("tokenizer.ggml.token_type", integers(tokens.iter().map(|(_, id)| kind(id)))),
         ("tokenizer.ggml.merges", texts(merges.iter().map(String::as_str))),
         ("tokenizer.ggml.eos_token_id", Written::U32(tokens.len() as u32 - 2)),
         ("tokenizer.chat_template", text("{{ messages }}")),
@@ -152,8 +158,8 @@ fn tokenizers_that_are_not_known() {
         assert!(error.starts_with(expected), "{error}");
     }
     check(
-        ("tokenizer.ggml.pre", Some(text("tekken"))),
-        "invalid tokenizer.ggml.pre `tekken`: expected one of qwen2, llama-bpe, gpt-2, default",
+        ("tokenizer.ggml.pre", Some(text("tekken9"))),
+        "invalid tokenizer.ggml.pre `tekken9`: expected one of default, gpt-2, phi-2, ",
     );
     check(
         ("tokenizer.ggml.model", Some(text("bert"))),
