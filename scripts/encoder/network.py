@@ -20,7 +20,7 @@ class Encoder(nn.Module):
     def __init__(self, base, kept, rank, dtype=torch.bfloat16):
         super().__init__()
         config = json.loads((base / 'config.json').read_text(encoding='utf-8'))
-        weights = {name: tensor.float() for name, tensor in load_file(base / 'model.safetensors').items()}
+        weights = read_weights(base)
         self.heads, self.layers = config['num_attention_heads'], config['num_hidden_layers']
         self.epsilon, self.dtype = config['layer_norm_eps'], dtype
         weights['embeddings.word_embeddings.weight'] = weights['embeddings.word_embeddings.weight'][kept]
@@ -80,6 +80,13 @@ class Encoder(nn.Module):
         x = F.layer_norm(x + F.linear(mixed, out, out_bias), (hidden,), w1, b1, self.epsilon)
         inner = F.gelu(F.linear(x, wide, wide_bias))
         return F.layer_norm(x + F.linear(inner, back, back_bias), (hidden,), w2, b2, self.epsilon)
+
+
+def read_weights(folder):
+    """All tensors of a folder as f32; rows of integers are multiplied by their factors."""
+    stored = load_file(folder / 'model.safetensors')
+    scale = lambda name: stored[name + '_scale'].float() if name + '_scale' in stored else 1.
+    return {name: tensor.float() * scale(name) for name, tensor in stored.items() if not name.endswith('_scale')}
 
 
 def key(name):
