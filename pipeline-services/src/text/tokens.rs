@@ -198,11 +198,6 @@ impl<'text> Tokens<'text> {
 fn seams(word: &str) -> Vec<usize> {
     let letters: Vec<(usize, char)> = word.char_indices().collect();
     let mut seams = Vec::new();
-    let humps = letters.windows(2).filter(|pair| pair[0].1.is_lowercase() && pair[1].1.is_uppercase());
-    if letters.first().is_some_and(|(_, first)| first.is_lowercase()) && humps.count() > 1 {
-        // An identifier ("inSemanticWord") of a script that was left in the page.
-        return seams;
-    }
     for at in 3..letters.len().saturating_sub(2) {
         let is = |offset: usize, test: fn(char) -> bool| test(letters[offset].1);
         let ends = is(at - 2, char::is_alphabetic) && is(at - 1, char::is_lowercase);
@@ -350,7 +345,6 @@ mod tests {
             ("JavaScript, PowerPoint", "javascript power point"),
             ("OpenCV, iOS, McKinsey, DataOps", "opencv ios mckinsey dataops"),
             ("educaciónÁrea", "educacion area"),
-            ("inSemanticWord", "insemanticword"),
         ] {
             let mut tokens = Tokens::new(text);
             tokens.part_glued(|word| word == "javascript" || word == "dataops");

@@ -52,8 +52,17 @@ fn the_packaged_encoder_reads_and_embeds_as_its_references_do() {
     assert_eq!(imported["name"], "intfloat/multilingual-e5-small", "{imported}");
     tokens_are_those_of_the_reference(&folder);
     site.run(&["up", "--wait-seconds", "120"]).ended(0);
-    vectors_are_those_of_the_package(&site);
+    vectors_are_those_of(&site, include_str!("tokens/vectors.json"));
     a_search_finds_what_is_near_and_nothing_else(&site);
+}
+
+#[test]
+fn the_trained_encoder_embeds_as_its_reference_does() {
+    let site = Site::new();
+    let imported = site.run(&["models", "import", "--packaged=e5-small-skills", "--json"]).ended(0).json();
+    assert_eq!(imported["name"], "observatory/e5-small-skills", "{imported}");
+    site.run(&["up", "--wait-seconds", "120"]).ended(0);
+    vectors_are_those_of(&site, include_str!("tokens/trained.json"));
 }
 
 fn a_search_finds_what_is_near_and_nothing_else(site: &Site) {
@@ -94,16 +103,16 @@ fn tokens_are_those_of_the_reference(folder: &Path) {
     assert_eq!(expected.sha256.len() * expected.group, expected.count);
 }
 
-/// What the package's own engine computes of a query, four digits a component; its products have 8
-/// bits.
+/// What a reference computes of a query, four digits a component: the package's own engine, whose
+/// products have 8 bits, or the training's network before its weights are rounded to 8 bits.
 #[derive(Deserialize)]
 struct Vectors {
     texts: Vec<String>,
     vectors: Vec<Vec<f64>>,
 }
 
-fn vectors_are_those_of_the_package(site: &Site) {
-    let expected: Vectors = serde_json::from_str(include_str!("tokens/vectors.json")).unwrap();
+fn vectors_are_those_of(site: &Site, reference: &str) {
+    let expected: Vectors = serde_json::from_str(reference).unwrap();
     let mut arguments = vec!["infer", "embed", "--prompt", "query"];
     arguments.extend(expected.texts.iter().map(String::as_str));
     let lines = site.run(&arguments).ended(0).lines();

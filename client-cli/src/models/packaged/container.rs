@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 
 /// Magic number.
 const MAGIC: &[u8] = b"E5S1";
@@ -92,6 +92,28 @@ impl<'a> Container<'a> {
         // as_chunks would drop an incomplete block without a word.
         ensure!(bytes.len() == expected, "tensor {name}: expected {expected} bytes, found {}", bytes.len());
         Ok(bytes)
+    }
+
+    /// The container as its descriptions would be with the kept pieces alone, by rising id; it has
+    /// no tensors.
+    ///
+    /// # Errors
+    /// If a special token is not among them.
+    pub(super) fn cut(&self, kept: &[usize]) -> anyhow::Result<Container<'static>> {
+        let place = |id: usize| {
+            kept.binary_search(&id).map_err(|_| anyhow!("the kept pieces lack the special token {id}"))
+        };
+        let Special { begin, end, pad, unknown } = self.special;
+        let special =
+            Special { begin: place(begin)?, end: place(end)?, pad: place(pad)?, unknown: place(unknown)? };
+        Ok(Container {
+            sizes: Sizes { vocabulary: kept.len(), ..self.sizes },
+            epsilon: self.epsilon,
+            special,
+            pieces: kept.iter().map(|id| self.pieces[*id].clone()).collect(),
+            normaliser: self.normaliser.clone(),
+            tensors: HashMap::new(),
+        })
     }
 }
 

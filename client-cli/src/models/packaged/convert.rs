@@ -23,21 +23,34 @@ use super::container::{Container, Special, Stored, write_f16};
 /// If the container lacks a tensor or the folder cannot be written.
 pub(super) fn write_model(container: &Container<'_>, folder: &Path) -> anyhow::Result<()> {
     write_json(&folder.join("config.json"), &config(container))?;
+    write_descriptions(container, folder)?;
+    write_weights(container, &folder.join("model.safetensors"))
+}
+
+/// Writes every file but `config.json` and the weights.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub(super) fn write_descriptions(container: &Container<'_>, folder: &Path) -> anyhow::Result<()> {
     write_json(&folder.join("tokenizer.json"), &tokenizer(container))?;
     write_json(&folder.join("tokenizer_config.json"), &tokenizer_config(container))?;
     write_json(&folder.join("modules.json"), &modules())?;
     fs::create_dir_all(folder.join("1_Pooling"))?;
-    write_json(&folder.join("1_Pooling/config.json"), &pooling(container))?;
-    write_weights(container, &folder.join("model.safetensors"))
+    write_json(&folder.join("1_Pooling/config.json"), &pooling(container))
 }
 
-fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
+/// Writes a file of JSON with a line end.
+///
+/// # Errors
+/// If it cannot be written.
+pub(super) fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn config(container: &Container<'_>) -> Value {
+/// The configuration of the network, as `config.json` has it.
+pub(super) fn config(container: &Container<'_>) -> Value {
     let sizes = container.sizes;
     json!({
         "architectures": ["BertModel"],
@@ -186,11 +199,11 @@ fn with_compositions(single: &BTreeMap<char, String>) -> BTreeMap<String, String
 }
 
 /// A tensor of the checkpoint: its names as published and in the container, its shape and storage.
-struct Tensor {
-    published: String,
-    packaged: String,
-    shape: Vec<usize>,
-    stored: Stored,
+pub(super) struct Tensor {
+    pub(super) published: String,
+    pub(super) packaged: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) stored: Stored,
 }
 
 fn tensor(published: String, packaged: String, shape: &[usize], stored: Stored) -> Tensor {
@@ -204,7 +217,8 @@ fn norm(published: &str, packaged: &str, hidden: usize) -> [Tensor; 2] {
     })
 }
 
-fn tensors(container: &Container<'_>) -> Vec<Tensor> {
+/// The tensors of the container, in the order of the network.
+pub(super) fn tensors(container: &Container<'_>) -> Vec<Tensor> {
     let sizes = container.sizes;
     let (hidden, wide) = (sizes.hidden, sizes.feed_forward);
     let mut all = Vec::new();
@@ -245,13 +259,49 @@ fn tensors(container: &Container<'_>) -> Vec<Tensor> {
 
 fn write_weights(container: &Container<'_>, path: &Path) -> anyhow::Result<()> {
     let tensors = tensors(container);
+    let entries: Vec<Entry> = tensors
+        .iter()
+        .map(|tensor| Entry { name: tensor.published.clone(), dtype: "F16", shape: tensor.shape.clone() })
+        .collect();
+    write_safetensors(path, &entries, |index| as_f16(container, &tensors[index]))
+}
+
+/// The bytes of a tensor as f16.
+///
+/// # Errors
+/// If the container lacks it or has another size.
+pub(super) fn as_f16(container: &Container<'_>, tensor: &Tensor) -> anyhow::Result<Vec<u8>> {
+    let values = tensor.shape.iter().product();
+    let bytes = container.tensor(&tensor.packaged, values, tensor.stored)?;
+    let mut written = Vec::with_capacity(2 * values);
+    write_f16(tensor.stored, bytes, |value| written.extend_from_slice(value));
+    Ok(written)
+}
+
+/// A tensor of a file that is written; its type is F16 or I8.
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) dtype: &'static str,
+    pub(super) shape: Vec<usize>,
+}
+
+/// Writes a safetensors file; `bytes` gives those of an entry by its number.
+///
+/// # Errors
+/// If the file cannot be written, or those of `bytes`.
+pub(super) fn write_safetensors(
+    path: &Path,
+    entries: &[Entry],
+    mut bytes: impl FnMut(usize) -> anyhow::Result<Vec<u8>>,
+) -> anyhow::Result<()> {
     let mut header = serde_json::Map::new();
     let mut end = 0_usize;
-    for tensor in &tensors {
+    for entry in entries {
         let start = end;
-        end += 2 * tensor.shape.iter().product::<usize>();
-        let entry = json!({ "dtype": "F16", "shape": tensor.shape, "data_offsets": [start, end] });
-        header.insert(tensor.published.clone(), entry);
+        let width = if entry.dtype == "I8" { 1 } else { 2 };
+        end += width * entry.shape.iter().product::<usize>();
+        let described = json!({ "dtype": entry.dtype, "shape": entry.shape, "data_offsets": [start, end] });
+        header.insert(entry.name.clone(), described);
     }
     let mut header = serde_json::to_vec(&header)?;
     // The safetensors format requires the data to start at a multiple of eight bytes.
@@ -260,12 +310,8 @@ fn write_weights(container: &Container<'_>, path: &Path) -> anyhow::Result<()> {
     let mut file = BufWriter::new(fs::File::create(path).with_context(cannot)?);
     file.write_all(&u64::try_from(header.len())?.to_le_bytes()).with_context(cannot)?;
     file.write_all(&header).with_context(cannot)?;
-    for tensor in &tensors {
-        let values = tensor.shape.iter().product();
-        let bytes = container.tensor(&tensor.packaged, values, tensor.stored)?;
-        let mut written = Vec::with_capacity(2 * values);
-        write_f16(tensor.stored, bytes, |value| written.extend_from_slice(value));
-        file.write_all(&written).with_context(cannot)?;
+    for index in 0..entries.len() {
+        file.write_all(&bytes(index)?).with_context(cannot)?;
     }
     // `into_inner` writes the rest and reports the error, which a drop would hide.
     file.into_inner()

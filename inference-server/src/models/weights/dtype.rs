@@ -1,7 +1,7 @@
 //! Number formats of weights that are read from a checkpoint.
 //!
-//! Everything is converted to f32 while it is read; integers are refused, as no network here has
-//! weights in them.
+//! Everything is converted to f32 while it is read. Of integers, those of 8 bits with factors are
+//! read in safetensors files alone; others are refused.
 
 use anyhow::{Context, Result};
 use candle_core::DType;
