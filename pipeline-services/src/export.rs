@@ -27,8 +27,8 @@ use crate::{
 pub enum Subject {
     /// Rows of `raw_jobs` without `raw_html`, with the occupation of each.
     Postings,
-    /// Rows of `enhanced_skills` with portal and country of the posting, the span they came from and
-    /// a URI for every skill.
+    /// Rows of `enhanced_skills` with portal and country of the posting, the span they came from
+    /// and a URI for every skill.
     Skills,
     /// Members of the latest clustering.
     Clusters,

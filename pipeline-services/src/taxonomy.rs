@@ -205,9 +205,9 @@ pub struct Taxonomy {
 }
 
 impl Taxonomy {
-    /// Indexes skills and occupations; of two concepts with one URI the first stays. Groups are left
-    /// out, since nothing may be linked to them, but for those of ISCO, which are ranked among the
-    /// occupations.
+    /// Indexes skills and occupations; of two concepts with one URI the first stays. Groups are
+    /// left out, since nothing may be linked to them, but for those of ISCO, which are ranked among
+    /// the occupations.
     pub fn new(name: impl Into<String>, version: impl Into<String>, concepts: Vec<Concept>) -> Self {
         let mut taxonomy = Self {
             name: name.into(),

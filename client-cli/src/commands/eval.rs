@@ -1,8 +1,8 @@
 //! `eval`: compares the extraction with texts that people have marked.
 //!
 //! The texts go to the running service without their marks, as `extract` and `link` send them; what
-//! comes back is compared here, so that the figures are those of the installed version, its lexicon,
-//! its models and the active taxonomy.
+//! comes back is compared here, so that the figures are those of the installed version, its
+//! lexicon, its models and the active taxonomy.
 
 mod concepts;
 mod figures;

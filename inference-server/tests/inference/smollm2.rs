@@ -1,5 +1,5 @@
-//! SmolLM2-135M-Instruct from its pinned package, along the texts that llama.cpp writes with it; see
-//! goldens/make_smollm2_goldens.py.
+//! SmolLM2-135M-Instruct from its pinned package, along the texts that llama.cpp writes with it;
+//! see goldens/make_smollm2_goldens.py.
 //!
 //! At every place the model is given llama.cpp's text so far, and its choice is compared with the
 //! next token. Free texts are not compared: activations of 8 bits make this model chaotic. In a

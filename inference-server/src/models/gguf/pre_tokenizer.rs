@@ -1,9 +1,10 @@
 //! How texts are split before byte-level BPE, by the names that GGUF files give.
 //!
 //! Names and splits are those of llama.cpp (`llama-vocab.cpp` in llama-cpp-python 0.3.36). Its
-//! regular expressions have no classes by case, no possessive repetition and no word boundaries, and
-//! match spaces outside ASCII as a vertical tab. Where it approximates such a pattern of a model's own tokenizer, the row has that pattern, which
-//! is what the model was trained with. Cleaning of spaces in decoded text is left out.
+//! regular expressions have no classes by case, no possessive repetition and no word boundaries,
+//! and match spaces outside ASCII as a vertical tab. Where it approximates such a pattern of a
+//! model's own tokenizer, the row has that pattern, which is what the model was trained with.
+//! Cleaning of spaces in decoded text is left out.
 
 /// A pre-tokenizer, and the defaults that come with it.
 pub(super) struct PreTokenizer {

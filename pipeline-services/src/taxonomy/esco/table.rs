@@ -82,8 +82,8 @@ impl Table {
     /// The next row, or `None` at the end.
     ///
     /// # Errors
-    /// If the row has another number of cells than the header, more of them if rows may end early, or
-    /// is not UTF-8.
+    /// If the row has another number of cells than the header, more of them if rows may end early,
+    /// or is not UTF-8.
     pub(crate) fn read_row(&mut self) -> Result<Option<StringRecord>, TaxonomyError> {
         let mut row = StringRecord::new();
         let fallback = self.line + 1;
