@@ -275,12 +275,17 @@ async fn read_concepts(
     taxonomy_id: i32,
     uris: Option<&[String]>,
 ) -> sqlx::Result<Vec<Concept>> {
+    // Looked up concept by concept: of a taxonomy that was stored a moment ago the planner expects
+    // one row, and would read all of its labels for each concept.
+    //
     // Ordered by bytes: by a locale's order, the same taxonomy would be indexed in another order
     // elsewhere.
     let rows = sqlx::query!(
         r#"select c.uri, c.kind, c.class, l.language as "language?", l.label as "label?",
                l.preferred as "preferred?"
-           from concept c left join concept_label l on l.taxonomy_id = c.taxonomy_id and l.uri = c.uri
+           from concept c
+           left join lateral (select * from concept_label l
+               where l.taxonomy_id = c.taxonomy_id and l.uri = c.uri offset 0) l on true
            where c.taxonomy_id = $1 and ($2::text[] is null or c.uri = any($2))
            order by c.uri collate "C", l.preferred desc, l.language, l.label collate "C""#,
         taxonomy_id,

@@ -59,12 +59,12 @@ impl File {
     /// Integers of 8 bits with one factor for each row, as the library compressed-tensors writes
     /// them (format `int-quantized`, strategy `channel`, symmetric).
     fn scaled(&self, name: &str, info: &TensorInfo) -> Result<Vec<f32>> {
-        let scale = format!("{name}_scale");
-        let factors = self.metadata.info(&scale);
-        let factors = factors.with_context(|| format!("is of type I8, and there is no {scale}"))?;
         let [rows, columns] = info.shape[..] else {
             bail!("is of type I8 and has shape {:?}, expected rows and columns", info.shape)
         };
+        let scale = format!("{name}_scale");
+        let factors = self.metadata.info(&scale);
+        let factors = factors.with_context(|| format!("is of type I8, and there is no {scale}"))?;
         ensure!(
             factors.shape == [rows, 1] && columns > 0,
             "{scale} has shape {:?}, expected {:?}",
