@@ -169,7 +169,8 @@ impl Embedder {
     }
 }
 
-fn identity(info: &EmbeddingModelInfo) -> ModelIdentity {
+/// What tells the vectors of stored texts from those of another model or prompt.
+pub(crate) fn identity(info: &EmbeddingModelInfo) -> ModelIdentity {
     ModelIdentity {
         name: info.name.clone(),
         revision: info.revision.clone(),

@@ -9,6 +9,7 @@ pub(crate) mod embeddings;
 pub(crate) mod evidence;
 pub(crate) mod exports;
 pub(crate) mod figures;
+pub(crate) mod label_vectors;
 pub(crate) mod occupations;
 pub(crate) mod portals;
 pub(crate) mod postings;

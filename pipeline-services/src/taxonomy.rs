@@ -18,7 +18,7 @@ use std::{
 };
 
 pub(crate) use occupation::Ranked;
-pub(crate) use ranking::{Linked, Occupations};
+pub(crate) use ranking::{Linked, Nearness, Occupations, Sought};
 
 use crate::{
     domain::taxonomy::{Concept, ConceptKind, Description, Label, Relation},
@@ -195,6 +195,8 @@ pub struct Taxonomy {
     version: String,
     concepts: Vec<Concept>,
     by_uri: HashMap<String, u32>,
+    // Of ISCO: ranked and never linked.
+    groups: HashMap<String, u32>,
     // Preferred labels of skill concepts, folded; `None` where several concepts bear one.
     names: HashMap<String, Option<u32>>,
     skills: Trie,
@@ -214,6 +216,7 @@ impl Taxonomy {
             version: version.into(),
             concepts: Vec::with_capacity(concepts.len()),
             by_uri: HashMap::with_capacity(concepts.len()),
+            groups: HashMap::new(),
             names: HashMap::new(),
             skills: Trie::default(),
             wordings: Index::default(),
@@ -234,7 +237,10 @@ impl Taxonomy {
         match concept.kind {
             ConceptKind::Skill => self.add_skill(&concept, id),
             ConceptKind::Occupation => self.occupations.add(&concept, id),
-            ConceptKind::Group if concept.is_isco_group() => return self.concepts.push(concept),
+            ConceptKind::Group if concept.is_isco_group() => {
+                self.groups.insert(concept.uri.clone(), id);
+                return self.concepts.push(concept);
+            }
             ConceptKind::Group => return,
         }
         self.by_uri.insert(concept.uri.clone(), id);

@@ -105,6 +105,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let watched = given.out.is_none() && output::is_terminal();
     let mut live = (!watched).then(|| Progress::open_ended("texts linked"));
     let (mut number, mut failures, mut read) = (0, 0, 0);
+    let mut told = false;
     loop {
         let batch = next(&mut input, &mut number, texts)?;
         if batch.is_empty() {
@@ -114,7 +115,11 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         read += count;
         failures += batch.iter().filter(|(_, line)| line.is_err()).count();
         let linked = link(&mut service, &request, &batch).await?;
-        print(&mut out, batch, linked).with_context(|| format!("cannot write {}", shown(&given)))?;
+        if !told && !linked.methods.is_empty() {
+            told = true;
+            tell(&linked);
+        }
+        print(&mut out, batch, linked.texts).with_context(|| format!("cannot write {}", shown(&given)))?;
         if let Some(live) = &mut live {
             live.advance(count as u64);
         }
@@ -168,7 +173,7 @@ async fn link(
     service: &mut TaxonomyServiceClient<Connection>,
     request: &LinkRequest,
     batch: &[Read],
-) -> anyhow::Result<Vec<LinkedText>> {
+) -> anyhow::Result<LinkResponse> {
     let texts: Vec<String> =
         batch.iter().filter_map(|(_, line)| line.as_ref().ok()).map(|line| line.text.clone()).collect();
     ask(service, request, texts).await
@@ -184,7 +189,8 @@ pub(super) fn texts_of_a_call(top: u32) -> usize {
     (CONCEPTS / top.max(1) as usize).clamp(1, BATCH)
 }
 
-/// Asks for some texts in one call; an answer for each, in their order.
+/// Asks for some texts in one call; an answer for each, in their order. Without a text the answer is
+/// empty.
 ///
 /// # Errors
 /// If the service refuses, or answers another number of texts.
@@ -192,16 +198,21 @@ pub(super) async fn ask(
     service: &mut TaxonomyServiceClient<Connection>,
     request: &LinkRequest,
     texts: Vec<String>,
-) -> anyhow::Result<Vec<LinkedText>> {
+) -> anyhow::Result<LinkResponse> {
     if texts.is_empty() {
-        return Ok(Vec::new());
+        return Ok(LinkResponse::default());
     }
     let asked = texts.len();
-    let LinkResponse { texts, .. } = answer(service.link(LinkRequest { texts, ..request.clone() }).await)?;
-    if texts.len() != asked {
-        bail!("the service answered {} of {asked} texts", texts.len());
+    let linked = answer(service.link(LinkRequest { texts, ..request.clone() }).await)?;
+    if linked.texts.len() != asked {
+        bail!("the service answered {} of {asked} texts", linked.texts.len());
     }
-    Ok(texts)
+    Ok(linked)
+}
+
+/// Says what the ranking goes by, since a taxonomy without vectors is ranked worse.
+pub(super) fn tell(linked: &LinkResponse) {
+    progress(format_args!("linking to {} by {}", linked.taxonomy, linked.methods.join(", ")));
 }
 
 fn print(out: &mut impl Write, batch: Vec<Read>, linked: Vec<LinkedText>) -> io::Result<()> {

@@ -3,6 +3,7 @@
 //! Files are decoded here and interpreted by the service.
 
 mod diff;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,15 @@ enum Action {
     Activate {
         /// NAME@VERSION, as shown by `taxonomy list`.
         taxonomy: String,
+    },
+    /// Give the labels of a taxonomy vectors, by which `link` also ranks; an import does this by
+    /// itself.
+    ///
+    /// Labels that have a vector of the served model are left as they are.
+    Embed {
+        /// NAME@VERSION, or NAME where one version is stored or active [default: the active
+        /// taxonomy].
+        taxonomy: Option<String>,
     },
     /// Show a concept with its descriptions and what is above it.
     Show {
@@ -101,6 +111,14 @@ enum Import {
     },
 }
 
+impl Import {
+    fn named(&self) -> &Named {
+        match self {
+            Self::Esco { named, .. } | Self::Lexicon { named } | Self::Csv { named, .. } => named,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 struct Named {
     /// Name of the taxonomy [default: esco, esco-lexicon, or the file's name].
@@ -112,6 +130,9 @@ struct Named {
     /// Do not activate the taxonomy after the import.
     #[arg(long)]
     inactive: bool,
+    /// Do not give the labels vectors; `taxonomy embed` does it later.
+    #[arg(long)]
+    no_vectors: bool,
 }
 
 /// Runs the subcommand.
@@ -121,9 +142,14 @@ struct Named {
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::Import(import) => {
+            let without = import.named().no_vectors;
             // The files first: connecting may start a stack, in vain if they cannot be read.
             let (header, files) = prepare(import)?;
-            let taxonomy = send(context.client.pipeline().await?, header, files).await?;
+            let pipeline = context.client.pipeline().await?;
+            let mut taxonomy = send(pipeline.clone(), header, files).await?;
+            if !without {
+                vectors::embed_imported(pipeline, &mut taxonomy).await;
+            }
             print(context, &[taxonomy])
         }
         Action::List => {
@@ -147,6 +173,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             context.output.print(&Document::from(concept_json(found)))?;
             Ok(Outcome::Done)
         }
+        Action::Embed { taxonomy } => vectors::run(context, taxonomy).await,
         Action::Diff { from, to } => diff::run(context, from, to).await,
     }
 }
@@ -215,13 +242,16 @@ fn header(format: &str, languages: Vec<String>, named: &Named, default_name: Str
     }
 }
 
-/// Imports the concepts of the built-in lexicon and activates them.
+/// Imports the concepts of the built-in lexicon, activates them and gives their labels vectors.
 ///
 /// # Errors
 /// If the service cannot be reached or refuses.
 pub(crate) async fn import_lexicon(pipeline: Connection) -> anyhow::Result<Taxonomy> {
-    let named = Named { name: None, version: "1".to_owned(), inactive: false };
-    send(pipeline, header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned()), Vec::new()).await
+    let named = Named { name: None, version: "1".to_owned(), inactive: false, no_vectors: false };
+    let header = header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned());
+    let mut taxonomy = send(pipeline.clone(), header, Vec::new()).await?;
+    vectors::embed_imported(pipeline, &mut taxonomy).await;
+    Ok(taxonomy)
 }
 
 async fn send(
@@ -299,10 +329,11 @@ fn print(context: &Context, found: &[Taxonomy]) -> anyhow::Result<Outcome> {
                 taxonomy.groups.to_string(),
                 taxonomy.labels.to_string(),
                 taxonomy.relations.to_string(),
+                if taxonomy.vectors.is_empty() { "no" } else { "yes" }.to_owned(),
             ]
         })
         .collect();
-    let header = ["taxonomy", "active", "skills", "occupations", "groups", "labels", "relations"];
+    let header = ["taxonomy", "active", "skills", "occupations", "groups", "labels", "relations", "vectors"];
     let table = Table::new(&header, rows, found.iter().map(as_json).collect());
     context.output.list(&table, || {
         "no taxonomies yet; import one with `observatory taxonomy import esco PATH`".to_owned()
@@ -312,7 +343,8 @@ fn print(context: &Context, found: &[Taxonomy]) -> anyhow::Result<Outcome> {
 fn as_json(taxonomy: &Taxonomy) -> Value {
     json!({ "name": taxonomy.name, "version": taxonomy.version, "active": taxonomy.active,
         "skills": taxonomy.skills, "occupations": taxonomy.occupations, "groups": taxonomy.groups,
-        "labels": taxonomy.labels, "relations": taxonomy.relations })
+        "labels": taxonomy.labels, "relations": taxonomy.relations,
+        "vectors": (!taxonomy.vectors.is_empty()).then_some(&taxonomy.vectors) })
 }
 
 fn concept_json(found: GetConceptResponse) -> Value {

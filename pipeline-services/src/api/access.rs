@@ -135,7 +135,7 @@ pub(crate) fn method(path: &str) -> Option<Method> {
         ("PrivacyService", "Scrub") => (Scope::Admin, true),
         ("TaxonomyService", "ListTaxonomies" | "GetConcept" | "Link") => (Scope::Read, false),
         ("TaxonomyService", "DiffTaxonomies") => (Scope::Read, true),
-        ("TaxonomyService", "ImportTaxonomy") => (Scope::Admin, true),
+        ("TaxonomyService", "ImportTaxonomy" | "EmbedTaxonomy") => (Scope::Admin, true),
         ("TaxonomyService", "ActivateTaxonomy") => (Scope::Admin, false),
         ("InsightService", "SearchSkills" | "TopSkills" | "ListSkillAds" | "ListClusters" | "GetCluster") => {
             (Scope::Read, false)

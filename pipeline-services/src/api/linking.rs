@@ -1,7 +1,10 @@
 //! Linking single texts: the concepts of a taxonomy that they may mean.
 //!
 //! Any stored taxonomy may be asked, the active one by default. A call is bounded in texts, and is
-//! answered on a thread for reading.
+//! answered on a thread for reading. Vectors are compared where the taxonomy has them and their
+//! model is served; the answer says whether they were.
+
+mod vectors;
 
 use std::sync::Arc;
 
@@ -15,7 +18,7 @@ use crate::{
     extractor::{CODED, Extractor},
     reading,
     store::taxonomies::{self, ResolveError},
-    taxonomy::{Linked, Occupations, Taxonomy},
+    taxonomy::{Linked, Nearness, Occupations, Sought, Taxonomy},
 };
 
 /// Most texts of a call. Not tuned: at some milliseconds a text a call ends within seconds.
@@ -41,22 +44,26 @@ pub(super) async fn link(services: &Services, asked: LinkRequest) -> Result<Link
             error::precondition("no taxonomy is active; import one with `observatory taxonomy import`")
         })?),
     };
-    if matches!(target, Target::Cuoc) && kind != ConceptKind::Occupation {
-        return Err(error::invalid("kind", "cuoc holds occupations and no skills"));
-    }
-    let (named, methods): (String, &[&str]) = match &target {
+    let near = match &target {
+        Target::Cuoc if kind != ConceptKind::Occupation => {
+            return Err(error::invalid("kind", "cuoc holds occupations and no skills"));
+        }
+        Target::Cuoc => None,
+        Target::Taxonomy(taxonomy) => vectors::near(services, (taxonomy, kind), &asked.texts).await?,
+    };
+    let (named, methods) = match &target {
+        Target::Cuoc => (CUOC.to_owned(), vec!["classifier"]),
         Target::Taxonomy(taxonomy) => {
-            let methods: &[&str] = match kind {
-                ConceptKind::Occupation => &["words", "letters", "classifier"],
-                _ => &["words", "letters"],
-            };
+            let mut methods = vec!["words", "letters"];
+            methods.extend((kind == ConceptKind::Occupation).then_some("classifier"));
+            methods.extend(near.is_some().then_some("vectors"));
             (format!("{}@{}", taxonomy.name(), taxonomy.version()), methods)
         }
-        Target::Cuoc => (CUOC.to_owned(), &["classifier"]),
     };
-    let texts = reading::apart(move || answers(&target, &extractor, kind, &asked)).await;
+    let methods = methods.into_iter().map(str::to_owned).collect();
+    let near = near.unwrap_or_else(|| vec![Nearness::new(); asked.texts.len()]);
+    let texts = reading::apart(move || answers(&target, &extractor, (kind, &asked), &near)).await;
     let texts = texts.map_err(|panicked| Status::internal(panicked.to_string()))?;
-    let methods = methods.iter().map(|method| (*method).to_owned()).collect();
     Ok(LinkResponse { texts, taxonomy: named, methods })
 }
 
@@ -130,15 +137,15 @@ async fn stored(services: &Services, wanted: &str) -> Result<Target, Status> {
 fn answers(
     target: &Target,
     extractor: &Extractor,
-    kind: ConceptKind,
-    asked: &LinkRequest,
+    (kind, asked): (ConceptKind, &LinkRequest),
+    near: &[Nearness],
 ) -> Vec<LinkedText> {
     let top = top(asked);
-    let answer = |text: &String| match target {
-        Target::Taxonomy(taxonomy) => linked(taxonomy, extractor, (kind, text), (top, asked)),
+    let answer = |(text, near): (&String, &Nearness)| match target {
+        Target::Taxonomy(taxonomy) => linked(taxonomy, extractor, Sought { kind, text, near }, (top, asked)),
         Target::Cuoc => coded(extractor, text, top, asked.abstain),
     };
-    asked.texts.iter().map(answer).map(|concepts| LinkedText { concepts }).collect()
+    asked.texts.iter().zip(near).map(answer).map(|concepts| LinkedText { concepts }).collect()
 }
 
 /// Concepts that are wanted of each text.
@@ -149,7 +156,7 @@ fn top(asked: &LinkRequest) -> usize {
 fn linked(
     taxonomy: &Taxonomy,
     extractor: &Extractor,
-    sought: (ConceptKind, &str),
+    sought: Sought<'_>,
     (top, asked): (usize, &LinkRequest),
 ) -> Vec<LinkedConcept> {
     let occupations = Occupations { titles: extractor.lexicon().titles(), coder: extractor.coder() };

@@ -4,15 +4,16 @@
 //! size. A taxonomy is stored as a whole or not at all.
 
 mod difference;
+mod vectors;
 
 use std::{collections::BTreeMap, fs::OpenOptions, io::Write, path::Path};
 
 use observatory_proto::pipeline::v1::{
-    ActivateTaxonomyRequest, ActivateTaxonomyResponse, DiffTaxonomiesRequest, GetConceptRequest,
-    GetConceptResponse, ImportTaxonomyRequest, ImportTaxonomyResponse, LinkRequest, LinkResponse,
-    ListTaxonomiesRequest, ListTaxonomiesResponse, Taxonomy as TaxonomyMessage, TaxonomyAncestor,
-    TaxonomyConcept, TaxonomyDescription, TaxonomyFileChunk, TaxonomyHeader, TaxonomyLabel, TaxonomyRelation,
-    import_taxonomy_request::Item, taxonomy_service_server::TaxonomyService,
+    ActivateTaxonomyRequest, ActivateTaxonomyResponse, DiffTaxonomiesRequest, EmbedTaxonomyRequest,
+    GetConceptRequest, GetConceptResponse, ImportTaxonomyRequest, ImportTaxonomyResponse, LinkRequest,
+    LinkResponse, ListTaxonomiesRequest, ListTaxonomiesResponse, Taxonomy as TaxonomyMessage,
+    TaxonomyAncestor, TaxonomyConcept, TaxonomyDescription, TaxonomyFileChunk, TaxonomyHeader, TaxonomyLabel,
+    TaxonomyRelation, import_taxonomy_request::Item, taxonomy_service_server::TaxonomyService,
 };
 use tempfile::TempDir;
 use tonic::{Request, Response, Status, Streaming};
@@ -149,6 +150,7 @@ fn message(taxonomy: TaxonomySummary) -> TaxonomyMessage {
         groups: taxonomy.groups.unsigned_abs(),
         labels: taxonomy.labels.unsigned_abs(),
         relations: taxonomy.relations.unsigned_abs(),
+        vectors: taxonomy.vectors.unwrap_or_default(),
     }
 }
 
@@ -255,6 +257,15 @@ impl TaxonomyService for Services {
         request: Request<DiffTaxonomiesRequest>,
     ) -> Result<Response<Self::DiffTaxonomiesStream>, Status> {
         difference::stream(self, request.into_inner()).await.map(Response::new)
+    }
+
+    type EmbedTaxonomyStream = vectors::Totals;
+
+    async fn embed_taxonomy(
+        &self,
+        request: Request<EmbedTaxonomyRequest>,
+    ) -> Result<Response<Self::EmbedTaxonomyStream>, Status> {
+        vectors::embed(self, request.into_inner()).await.map(Response::new)
     }
 }
 

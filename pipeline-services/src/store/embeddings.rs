@@ -53,18 +53,8 @@ pub async fn activate(connection: &mut PgConnection, model: &ModelIdentity) -> s
     {
         return Ok(known);
     }
-    let ModelIdentity { name, revision, prompt, dimensions } = model;
-    // Set to what it is, since `do nothing` would return no row.
-    let model_id = sqlx::query_scalar!(
-        "insert into embedding_model (name, revision, prompt, dimensions) values ($1, $2, $3, $4)
-         on conflict (name, revision, prompt) do update set name = excluded.name returning model_id",
-        name,
-        revision,
-        prompt,
-        *dimensions
-    )
-    .fetch_one(&mut *connection)
-    .await?;
+    let registered = register(connection, model).await?;
+    let model_id = registered.model_id;
     // The other one first: a unique index allows one active model at any time.
     sqlx::query!("update embedding_model set active = false where active and model_id <> $1", model_id)
         .execute(&mut *connection)
@@ -75,6 +65,29 @@ pub async fn activate(connection: &mut PgConnection, model: &ModelIdentity) -> s
     // Not built concurrently, which no transaction may do; a new model has no vectors yet, so it is
     // quick.
     sqlx::query!("select ensure_embedding_index($1)", model_id).fetch_one(&mut *connection).await?;
+    Ok(registered)
+}
+
+/// The row of a model, which may be a new one that is not active.
+///
+/// # Errors
+/// If the statement fails.
+pub(crate) async fn register(
+    connection: &mut PgConnection,
+    model: &ModelIdentity,
+) -> sqlx::Result<EmbeddingModel> {
+    let ModelIdentity { name, revision, prompt, dimensions } = model;
+    // Set to what it is, since `do nothing` would return no row.
+    let model_id = sqlx::query_scalar!(
+        "insert into embedding_model (name, revision, prompt, dimensions) values ($1, $2, $3, $4)
+         on conflict (name, revision, prompt) do update set name = excluded.name returning model_id",
+        name,
+        revision,
+        prompt,
+        *dimensions
+    )
+    .fetch_one(connection)
+    .await?;
     Ok(EmbeddingModel {
         model_id,
         name: name.clone(),
@@ -84,7 +97,7 @@ pub async fn activate(connection: &mut PgConnection, model: &ModelIdentity) -> s
     })
 }
 
-/// The row of a model; `None` before it was ever active.
+/// The row of a model; `None` before it was ever used.
 ///
 /// # Errors
 /// If the statement fails.
@@ -190,6 +203,19 @@ pub(crate) struct Hit {
     pub job_count: i64,
 }
 
+/// Sets the parameters of scans through an index for the transaction: `candidates` are kept on the
+/// way, at most 1,000, and filters are applied until enough is found.
+pub(super) async fn read_by_index(connection: &mut PgConnection, candidates: i64) -> sqlx::Result<()> {
+    // Loads the extension, which knows the parameters; `load` would be for superusers.
+    sqlx::query("select '[1]'::vector").execute(&mut *connection).await?;
+    // Strict, since a relaxed scan may return neighbours slightly out of order.
+    sqlx::query("set local hnsw.iterative_scan = strict_order").execute(&mut *connection).await?;
+    let candidates = format!("set local hnsw.ef_search = {candidates}");
+    // Safe: a number is written into the text.
+    sqlx::query(sqlx::AssertSqlSafe(candidates)).execute(connection).await?;
+    Ok(())
+}
+
 /// The skills nearest to `query` by cosine, in one country or in all.
 ///
 /// Searches through the model's index with iterative scans, so that a filter never empties the
@@ -204,11 +230,7 @@ pub(crate) async fn search(
     country: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<Hit>> {
-    // Loads the extension, which knows the parameters; `load` would be for superusers.
-    sqlx::query("select '[1]'::vector").execute(&mut *connection).await?;
-    // Strict, since a relaxed scan may return neighbours slightly out of order.
-    sqlx::query("set local hnsw.iterative_scan = strict_order").execute(&mut *connection).await?;
-    sqlx::query("set local hnsw.ef_search = 200").execute(&mut *connection).await?;
+    read_by_index(connection, 200).await?;
     // The expression must be the index's own, so the dimension and the model stand as literals.
     let statement = format!(
         "select s.label, 1 - (e.vec::vector({dimensions}) <=> $1::vector({dimensions})) as score,

@@ -33,6 +33,8 @@ pub(crate) struct TaxonomySummary {
     pub labels: i64,
     /// Relations.
     pub relations: i64,
+    /// Model whose vectors all preferred labels have.
+    pub vectors: Option<String>,
 }
 
 /// Rows sent in one statement. Not tuned: ESCO has some 17,000 concepts, and a statement of some
@@ -212,7 +214,9 @@ pub(crate) async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<Taxo
                (select count(*) from concept c where c.taxonomy_id = t.taxonomy_id and c.kind = 'group')
                    as "groups!",
                (select count(*) from concept_label l where l.taxonomy_id = t.taxonomy_id) as "labels!",
-               (select count(*) from concept_relation r where r.taxonomy_id = t.taxonomy_id) as "relations!"
+               (select count(*) from concept_relation r where r.taxonomy_id = t.taxonomy_id) as "relations!",
+               (select m.name from taxonomy_vectors v join embedding_model m using (model_id)
+                where v.taxonomy_id = t.taxonomy_id order by v.embedded_at desc, m.model_id desc limit 1) as vectors
            from taxonomy t order by t.name, t.version"#
     )
     .fetch_all(connection)

@@ -1,7 +1,9 @@
 //! From a wording to concepts: the one it names, or a ranking of those it may mean.
 //!
 //! Skills are looked up among their labels and the phrases that ship, occupations among their
-//! labels; all of it in memory.
+//! labels; all of it in memory. A ranking also takes what else speaks for a concept: how near its
+//! labels' vectors are, and for an occupation how likely its unit group is. Each of them may make a
+//! concept likely by itself, so that without vectors the order is that of the names.
 
 use std::collections::{HashMap, HashSet};
 
@@ -44,6 +46,21 @@ pub(crate) struct Occupations<'extractor> {
     pub titles: &'extractor Titles,
     /// Says how likely the unit groups are.
     pub coder: &'extractor Coder,
+}
+
+/// How near concepts are by vectors, 0..1, by their URIs: 1 for a label that means the same, 0 for
+/// those that are no nearer than some hundred others.
+pub(crate) type Nearness = HashMap<String, f32>;
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sought<'text> {
+    /// Skills or occupations.
+    pub kind: ConceptKind,
+    /// A wording, a sentence or the title of a job.
+    pub text: &'text str,
+    /// The concepts near to it; empty where no vectors are compared.
+    pub near: &'text Nearness,
 }
 
 /// A concept that a text may mean.
@@ -114,19 +131,35 @@ impl Taxonomy {
     /// label of every concept.
     pub(crate) fn ranked(
         &self,
-        (kind, text): (ConceptKind, &str),
+        sought: Sought<'_>,
         occupations: Occupations<'_>,
         top: usize,
         surface: bool,
     ) -> Vec<Linked<'_>> {
+        let Sought { kind, text, near } = sought;
         // Twice as many of the labels, since one with two genders comes twice.
         let count = if surface { 2 * top } else { top };
-        let found = match kind {
-            ConceptKind::Skill if surface => self.wordings.rank_wordings(text, count),
-            ConceptKind::Skill => self.wordings.rank(text, count),
-            ConceptKind::Occupation => self.occupations_like(text, occupations.coder, count, surface),
+        let index = match kind {
+            ConceptKind::Skill => &self.wordings,
+            ConceptKind::Occupation => self.occupation_wordings(),
             ConceptKind::Group => return Vec::new(),
         };
+        let by_names = kind == ConceptKind::Skill && near.is_empty();
+        let pool = if by_names { count } else { count.max(POOL) };
+        let mut found = if surface { index.rank_wordings(text, pool) } else { index.rank(text, pool) };
+        if kind == ConceptKind::Occupation {
+            let (lifts, likely) = self.by_unit_group(text, occupations.coder);
+            self.raise(&mut found, surface, &lifts, &likely);
+        }
+        let near = self.by_vectors(near);
+        self.raise(&mut found, surface, &near, &near.keys().copied().collect::<Vec<u32>>());
+        if !by_names {
+            found.sort_by(|left, right| {
+                let by_score = right.score.total_cmp(&left.score);
+                by_score.then((left.concept, left.label).cmp(&(right.concept, right.label)))
+            });
+            found.truncate(count);
+        }
         if surface {
             let mut seen = HashSet::new();
             let labels = found.iter().filter(|found| seen.insert((found.concept, found.label)));
@@ -146,11 +179,10 @@ impl Taxonomy {
         ranked
     }
 
-    /// The occupations whose names are like a title, or that belong to a unit group in which the
-    /// coder sees it, the likeliest first; with `surface` their labels.
-    fn occupations_like(&self, title: &str, coder: &Coder, count: usize, surface: bool) -> Vec<Candidate> {
-        let (index, pool) = (self.occupation_wordings(), count.max(POOL));
-        let mut found = if surface { index.rank_wordings(title, pool) } else { index.rank(title, pool) };
+    /// How much the unit groups in which the coder sees a title speak for each occupation, and the
+    /// occupations of the likeliest ones. Groups of ISCO are no occupations: a title means them
+    /// less often than one of their members.
+    fn by_unit_group(&self, title: &str, coder: &Coder) -> (HashMap<u32, f32>, Vec<u32>) {
         let mut groups: HashMap<&str, f32> = HashMap::new();
         let mut likeliest: Vec<&str> = Vec::new();
         // Best first: the score of a group is that of its best occupation.
@@ -161,26 +193,35 @@ impl Taxonomy {
             });
         }
         likeliest.truncate(GROUPS);
-        let known: HashSet<(u32, u32)> = found.iter().map(|one| key(one, surface)).collect();
-        let members = self.concepts.iter().zip(0..);
-        for (concept, id) in
-            members.filter(|(concept, _)| concept.isco().is_some_and(|group| likeliest.contains(&group)))
-        {
-            let labels = if surface { concept.labels.len() as u32 } else { 1 };
-            let fresh = (0..labels).map(|label| Candidate { concept: id, label, score: 0.0 });
-            found.extend(fresh.filter(|one| !known.contains(&key(one, surface))));
-        }
-        for one in &mut found {
-            let group = self.concepts[one.concept as usize].isco().and_then(|group| groups.get(group));
+        let (mut lifts, mut likely) = (HashMap::new(), Vec::new());
+        let occupations = self.concepts.iter().zip(0..);
+        for (concept, id) in occupations.filter(|(concept, _)| concept.kind == ConceptKind::Occupation) {
+            let Some(group) = concept.isco() else { continue };
             // The root makes more of the groups that come after the first.
-            one.score += GROUP * (1.0 - one.score) * group.map_or(0.0, |score| score.sqrt());
+            lifts.extend(groups.get(group).map(|score| (id, GROUP * score.sqrt())));
+            likely.extend(likeliest.contains(&group).then_some(id));
         }
-        found.sort_by(|left, right| {
-            let by_score = right.score.total_cmp(&left.score);
-            by_score.then((left.concept, left.label).cmp(&(right.concept, right.label)))
-        });
-        found.truncate(count);
-        found
+        (lifts, likely)
+    }
+
+    /// The concepts of this taxonomy that are near.
+    fn by_vectors(&self, near: &Nearness) -> HashMap<u32, f32> {
+        let known = |uri: &str| self.by_uri.get(uri).or_else(|| self.groups.get(uri)).copied();
+        near.iter().filter_map(|(uri, near)| Some((known(uri)?, *near))).collect()
+    }
+
+    /// Raises candidates by what speaks for their concepts apart from their names, a share of what
+    /// is left to 1, and adds those concepts of `fresh` that are none yet.
+    fn raise(&self, found: &mut Vec<Candidate>, surface: bool, lifts: &HashMap<u32, f32>, fresh: &[u32]) {
+        let known: HashSet<(u32, u32)> = found.iter().map(|one| key(one, surface)).collect();
+        for id in fresh {
+            let labels = if surface { self.concepts[*id as usize].labels.len() as u32 } else { 1 };
+            let all = (0..labels).map(|label| Candidate { concept: *id, label, score: 0.0 });
+            found.extend(all.filter(|one| !known.contains(&key(one, surface))));
+        }
+        for one in found {
+            one.score += (1.0 - one.score) * lifts.get(&one.concept).copied().unwrap_or_default();
+        }
     }
 
     /// Returns whether the best of a ranking is clearly right.
@@ -266,7 +307,8 @@ mod tests {
         let coder = Coder::built_in().unwrap();
         let occupations = Occupations { titles: lexicon.titles(), coder: &coder };
         let ranked = |kind, text, surface| {
-            let ranked = taxonomy.ranked((kind, text), occupations, 3, surface);
+            let ranked =
+                taxonomy.ranked(Sought { kind, text, near: &Nearness::new() }, occupations, 3, surface);
             let uris = ranked.iter().map(|linked| linked.concept.uri.clone()).collect::<Vec<_>>();
             (uris, Taxonomy::is_clear(&ranked))
         };
@@ -302,10 +344,18 @@ mod tests {
         );
         let (lexicon, coder) = (Lexicon::built_in().unwrap(), Coder::built_in().unwrap());
         let occupations = Occupations { titles: lexicon.titles(), coder: &coder };
-        let ranked = taxonomy.ranked((ConceptKind::Occupation, "Enfermero"), occupations, 3, true);
-        let uris: Vec<&str> = ranked.iter().map(|linked| linked.concept.uri.as_str()).collect();
+        let ranked = |near: &Nearness| {
+            let sought = Sought { kind: ConceptKind::Occupation, text: "Enfermero", near };
+            let ranked = taxonomy.ranked(sought, occupations, 3, true);
+            assert!(ranked.iter().all(|linked| (0.0..=1.0).contains(&linked.score)), "{ranked:?}");
+            ranked.iter().map(|linked| linked.concept.uri.as_str()).collect::<Vec<_>>()
+        };
         // No name of the nurse is like the title. A group of skills is no target.
-        assert_eq!(uris, [group, "o:nurse"]);
-        assert!(ranked.iter().all(|linked| (0.0..=1.0).contains(&linked.score)), "{ranked:?}");
+        assert_eq!(ranked(&Nearness::new()), [group, "o:nurse"]);
+        let near = |uri: &str| Nearness::from([(uri.to_owned(), 0.9), ("o:unknown".to_owned(), 1.0)]);
+        assert_eq!(ranked(&near("o:nurse")), ["o:nurse", group]);
+        assert_eq!(ranked(&near(group)), [group, "o:nurse"]);
+        // Neither its names nor its unit group say so.
+        assert_eq!(ranked(&near("o:cook"))[0], "o:cook");
     }
 }

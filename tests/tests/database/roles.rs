@@ -79,7 +79,9 @@ async fn a_member_of_the_owner_migrates_without_being_superuser(admin: PgPool) {
     let second = login(&admin, "obs_owner").await;
     let undone = "delete from _sqlx_migrations where version >= 20261130160000; drop schema analysis cascade;
         alter table extracted_skills drop column place; drop table posting_occupation;
-        drop table concept_description; drop table verdict; alter table posting_stage drop column record;
+        drop table concept_description; drop table verdict;
+        drop table label_vector, taxonomy_vectors; drop index concept_label_preferred;
+        drop function ensure_label_index; alter table posting_stage drop column record;
         alter table enhanced_skills drop column cited_field, drop column cited_start, drop column cited_end";
     for (first, then) in [(&second, &admin), (&admin, &owner)] {
         statement(first, undone).await;

@@ -187,7 +187,11 @@ async fn rank(
     let mut found = Vec::with_capacity(texts.len());
     for part in texts.chunks(link::texts_of_a_call(request.top)) {
         let texts = part.iter().map(|text| (*text).to_owned()).collect();
-        found.extend(link::ask(service, request, texts).await?);
+        let linked = link::ask(service, request, texts).await?;
+        if found.is_empty() {
+            link::tell(&linked);
+        }
+        found.extend(linked.texts);
         live.advance(part.len() as u64);
     }
     Ok(found)
