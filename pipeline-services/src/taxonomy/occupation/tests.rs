@@ -179,7 +179,8 @@ fn the_shipped_titles_name_concepts_of_esco() {
     for line in text.lines().filter(|line| !line.starts_with('#')).skip(1) {
         let cells: Vec<&str> = line.split('\t').collect();
         let label = taxonomy.concept(cells[1]).and_then(|concept| concept.preferred_label("en"));
-        assert_eq!(label.unwrap_or_default(), cells[0], "{line}");
+        // The Spanish half is that of a later version than the table's.
+        assert_eq!(label.unwrap_or_default(), cells[0].rsplit(" / ").next().unwrap_or_default(), "{line}");
     }
     let lexicon = Lexicon::built_in().unwrap();
     for (title, expected) in [
