@@ -34,6 +34,15 @@ async fn what_is_stored_is_cleaned_again(pool: PgPool) {
     let finished = store::skills::Finished { job_id: ids[0], version: "test", duration_ms: 1.0 };
     store::skills::replace_extracted(&mut connection, &finished, &[mention()]).await.unwrap();
     drop(connection);
+    sqlx::query(
+        r#"insert into verdict (item_id, kind, subject, verdict, shown, job_id, field, span_start, span_end, reviewer, why)
+           values (gen_random_uuid(), 'skill', 'hornear pan', 'accept', '{"wording": "Hornear pan", "label": "Hornear"}',
+               $1, 'description', 0, 11, 'ana', '')"#,
+    )
+    .bind(ids[0])
+    .execute(&pool)
+    .await
+    .unwrap();
     taint(&pool, ids[0], "Hornear pan. Contacto: Lic. María Pérez, Cel.: 318/555/0142").await;
     sqlx::query(
         "update sighting set url = url || '?tel=3185550142', external_id = 'ana@x.example' where job_id = $1",
@@ -61,6 +70,12 @@ async fn what_is_stored_is_cleaned_again(pool: PgPool) {
     );
     assert_eq!(number(&pool, "select count(*) from extracted_skills").await, 0);
     assert_eq!(number(&pool, "select count(*) from posting_stage").await, 0);
+    let verdict: serde_json::Value =
+        sqlx::query_scalar("select jsonb_build_array(shown, job_id, span_start) from verdict")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert_eq!(verdict, serde_json::json!([{ "label": "Hornear" }, null, null]));
     let sighting: (String, String) =
         sqlx::query_as("select url, external_id from sighting where job_id = $1")
             .bind(ids[1])
