@@ -16,7 +16,7 @@ use crate::{
 
 /// Confidence of a name of the lexicon: unambiguous, and counted only for its context. These four
 /// are choices that rank the sources.
-const NAMED: f32 = 0.9;
+pub(super) const NAMED: f32 = 0.9;
 const NAMED_BY_CONTEXT: f32 = 0.7;
 /// Confidence of a taxonomy label: preferred and alternative.
 const PREFERRED: f32 = 0.75;

@@ -7,7 +7,12 @@
 
 use observatory_tagging::{BUILT_IN, Gazetteer, Kind, ModelError, Tag, Tagger};
 
-use super::{candidate::Candidate, candidates::covering, phrases::LETTERS, sorted};
+use super::{
+    candidate::Candidate,
+    candidates::{NAMED, covering},
+    phrases::LETTERS,
+    sorted,
+};
 use crate::{
     domain::skill::{Method, SkillKind},
     lexicon::{Entry, Lexicon},
@@ -102,9 +107,11 @@ pub(super) fn united(
     united
 }
 
-/// A name that the tagger did not mark.
+/// A name that the tagger did not mark. Attitudes in several words hold all the same, where nothing
+/// around makes them doubtful: "colaborar con los equipos" is a duty in which the tagger sees none.
 fn passed_over(tokens: &Tokens<'_>, name: Candidate) -> Option<Candidate> {
-    (tokens.len() < SHORT || name.methods.contains(&Method::Ner)).then_some(name)
+    let attitude = name.category == "soft" && name.end - name.first > 1 && name.confidence >= NAMED;
+    (attitude || tokens.len() < SHORT || name.methods.contains(&Method::Ner)).then_some(name)
 }
 
 /// A mark with the name that means the same, if one of those near it does: the one that overlaps it
