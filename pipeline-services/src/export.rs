@@ -169,7 +169,7 @@ impl Pages<'_> {
     }
 }
 
-/// Skills with the sentences that name them; a text is cut into sentences once for all of its
+/// Skills with the sentences that name them, or that they follow from; a text is cut into sentences once for all of its
 /// skills.
 fn skill_rows(skills: Vec<Skill>, postings: &[Posting]) -> Vec<Row> {
     let postings: HashMap<Uuid, (&Posting, Document)> =
@@ -179,7 +179,7 @@ fn skill_rows(skills: Vec<Skill>, postings: &[Posting]) -> Vec<Row> {
     for skill in skills {
         // Its posting may have gone between the statements.
         let Some((posting, document)) = postings.get(&skill.job_id) else { continue };
-        let sentence = span(&skill).map(|(field, start, end)| {
+        let sentence = named(&skill).or_else(|| cited(&skill)).map(|(field, start, end)| {
             let sentences =
                 cut.entry((skill.job_id, field)).or_insert_with(|| Sentences::of(document.field(field)));
             sentences.text_at(start, end).to_owned()
@@ -219,13 +219,25 @@ fn skill_row(skill: Skill, posting: &Posting, sentence: Option<String>) -> Row {
         Cell::number(skill.confidence_score),
         skill.place.into(),
         Cell::Text(uri),
+        skill.cited_field.into(),
+        Cell::number(skill.cited_start),
+        Cell::number(skill.cited_end),
     ]
 }
 
 /// Place at which a skill was named.
-fn span(skill: &Skill) -> Option<(Field, u32, u32)> {
-    let field = Field::ALL.into_iter().find(|field| skill.source_field.as_deref() == Some(field.name()))?;
-    Some((field, position(skill.span_start)?, position(skill.span_end)?))
+fn named(skill: &Skill) -> Option<(Field, u32, u32)> {
+    place(skill.source_field.as_deref(), skill.span_start, skill.span_end)
+}
+
+/// Place on which a skill rests; of an implied one the place that it follows from.
+fn cited(skill: &Skill) -> Option<(Field, u32, u32)> {
+    place(skill.cited_field.as_deref(), skill.cited_start, skill.cited_end)
+}
+
+fn place(field: Option<&str>, start: Option<i32>, end: Option<i32>) -> Option<(Field, u32, u32)> {
+    let field = Field::ALL.into_iter().find(|known| field == Some(known.name()))?;
+    Some((field, position(start)?, position(end)?))
 }
 
 fn position(stored: Option<i32>) -> Option<u32> {
@@ -378,6 +390,9 @@ const SKILL_COLUMNS: &[&str] = &[
     "confidence_score",
     "place",
     "skill_uri",
+    "cited_field",
+    "cited_start",
+    "cited_end",
 ];
 const CLUSTER_COLUMNS: &[&str] =
     &["analysis_id", "cluster_id", "cluster_label", "skill", "x", "y", "job_count"];

@@ -126,6 +126,9 @@ pub(crate) struct Skill {
     pub extraction_method: Option<String>,
     pub confidence_score: Option<f64>,
     pub place: Option<String>,
+    pub cited_field: Option<String>,
+    pub cited_start: Option<i32>,
+    pub cited_end: Option<i32>,
 }
 
 /// The skills of these postings, in the order of the postings.
@@ -140,7 +143,7 @@ pub(crate) async fn skills(connection: &mut PgConnection, job_ids: &[Uuid]) -> s
                e.is_duplicate, e.duplicate_of_id, e.llm_model, x.source_field as "source_field?",
                x.source_section as "source_section?", x.span_start as "span_start?", x.span_end as "span_end?",
                x.extraction_method as "extraction_method?", x.confidence_score as "confidence_score?",
-               x.place as "place?"
+               x.place as "place?", e.cited_field, e.cited_start, e.cited_end
            from unnest($1::uuid[]) with ordinality as page (job_id, place)
            cross join lateral (select * from enhanced_skills e where e.job_id = page.job_id offset 0) e
            left join lateral (select * from extracted_skills x

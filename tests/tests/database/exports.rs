@@ -112,3 +112,28 @@ async fn every_row_is_read_once_and_written_once(pool: PgPool) {
     assert_eq!(with.len() as i64, sighted);
     assert!(without.iter().all(|line| line.ends_with(",,,,,,")), "{without:?}");
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_implied_skill_comes_with_the_sentence_it_follows_from(pool: PgPool) {
+    sqlx::raw_sql(
+        "insert into portal (name) values ('p');
+         insert into posting (job_id, content_hash, country, first_seen, last_seen)
+             values (gen_random_uuid(), repeat('0', 64), 'CO', now(), now());
+         insert into raw_jobs (job_id, portal, country, url, title, description, content_hash)
+             select job_id, 'p', country, 'https://p.example', 'Analista', 'Hornear pan. Manejo de Django.', content_hash
+             from posting;
+         insert into skill (label, kind, category) values ('Python', 'hard', 'technology');
+         insert into enhanced_skills (job_id, normalized_skill, skill_type, llm_confidence, llm_model, skill_id, kind,
+                 category, cited_field, cited_start, cited_end)
+             select job_id, label, 'implicit', 0.9, 'rules', skill_id, kind, category, 'description', 23, 29
+             from posting cross join skill;",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let lines = exported(&pool, Subject::Skills, Format::Jsonl, None).await;
+    let row: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((lines.len(), &row["sentence"]), (1, &"Manejo de Django.".into()));
+    assert_eq!(row["span_start"], serde_json::Value::Null);
+    assert_eq!((&row["cited_field"], &row["cited_start"]), (&"description".into(), &23.into()));
+}
