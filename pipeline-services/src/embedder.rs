@@ -169,14 +169,8 @@ impl Embedder {
     }
 }
 
-/// What tells the vectors of stored texts from those of another model or prompt.
-pub(crate) fn identity(info: &EmbeddingModelInfo) -> ModelIdentity {
-    ModelIdentity {
-        name: info.name.clone(),
-        revision: info.revision.clone(),
-        prompt: info.passage_prompt.clone(),
-        dimensions: info.dimensions.cast_signed(),
-    }
+fn identity(info: &EmbeddingModelInfo) -> ModelIdentity {
+    ModelIdentity::new(&info.name, &info.revision, &info.passage_prompt, info.dimensions)
 }
 
 fn skill_id(task: &Task) -> Result<i64, StageError> {

@@ -169,8 +169,8 @@ impl Pages<'_> {
     }
 }
 
-/// Skills with the sentences that name them, or that they follow from; a text is cut into sentences once for all of its
-/// skills.
+/// Skills with the sentences that name them, or that they follow from; a text is cut into sentences
+/// once for all of its skills.
 fn skill_rows(skills: Vec<Skill>, postings: &[Posting]) -> Vec<Row> {
     let postings: HashMap<Uuid, (&Posting, Document)> =
         postings.iter().map(|posting| (posting.job_id, (posting, Document::from(posting)))).collect();

@@ -189,8 +189,8 @@ pub(super) fn texts_of_a_call(top: u32) -> usize {
     (CONCEPTS / top.max(1) as usize).clamp(1, BATCH)
 }
 
-/// Asks for some texts in one call; an answer for each, in their order. Without a text the answer is
-/// empty.
+/// Asks for some texts in one call; an answer for each, in their order. Without a text nothing is
+/// asked.
 ///
 /// # Errors
 /// If the service refuses, or answers another number of texts.

@@ -385,7 +385,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("own.csv");
         std::fs::write(&file, bytes).unwrap();
-        let named = Named { name: None, version: "1".to_owned(), inactive: false };
+        let named = Named { name: None, version: "1".to_owned(), inactive: false, no_vectors: false };
         let (header, files) = prepare(Import::Csv { file, named }).unwrap();
         let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
         stream_files(header, &files, &sender)?;
@@ -423,7 +423,7 @@ mod tests {
             std::fs::write(dir.path().join(folder).join("Skills.CSV"), "a").unwrap();
             std::fs::write(dir.path().join(folder).join("readme.md"), "a").unwrap();
         }
-        let named = Named { name: None, version: "1".to_owned(), inactive: false };
+        let named = Named { name: None, version: "1".to_owned(), inactive: false, no_vectors: false };
         let places = vec![dir.path().join("es"), dir.path().join("en")];
         let (header, files) = prepare(Import::Esco { places, languages: Vec::new(), named }).unwrap();
         assert_eq!(header.name, "esco");

@@ -34,6 +34,18 @@ pub struct ModelIdentity {
     pub dimensions: i32,
 }
 
+impl ModelIdentity {
+    /// A model under its prompt for stored texts.
+    pub(crate) fn new(name: &str, revision: &str, prompt: &str, dimensions: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            revision: revision.to_owned(),
+            prompt: prompt.to_owned(),
+            dimensions: dimensions.cast_signed(),
+        }
+    }
+}
+
 impl EmbeddingModel {
     /// Returns whether this is the row of `model`.
     pub(crate) fn is(&self, model: &ModelIdentity) -> bool {

@@ -123,7 +123,8 @@ pub(crate) async fn rewrite(
         sqlx::query!("delete from posting_occupation where job_id = $1", job_id)
             .execute(&mut *connection)
             .await?;
-        // What was judged holds on for the wording; where it was seen, and as what, is of the old text.
+        // What was judged holds on for the wording; where it was seen, and as what, is of the old
+        // text.
         sqlx::query!(
             "update verdict set shown = shown - 'wording', job_id = null, field = null, span_start = null,
                  span_end = null where job_id = $1",

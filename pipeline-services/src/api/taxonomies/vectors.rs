@@ -13,11 +13,10 @@ use tonic::Status;
 
 use super::{super::Services, asked_or_active, error};
 use crate::{
-    embedder,
     inference::EmbeddingModelInfo,
     store::{
         Connection,
-        embeddings::{self, EmbeddingModel},
+        embeddings::{self, EmbeddingModel, ModelIdentity},
         label_vectors,
         taxonomies::Stored,
     },
@@ -58,7 +57,8 @@ type Sender = mpsc::Sender<Result<EmbedTaxonomyResponse, Status>>;
 
 impl Work<'_> {
     async fn run(&self, connection: &mut crate::store::PgConnection, sender: &Sender) -> Result<(), Status> {
-        let identity = embedder::identity(self.model);
+        let EmbeddingModelInfo { name, revision, passage_prompt, dimensions, .. } = self.model;
+        let identity = ModelIdentity::new(name, revision, passage_prompt, *dimensions);
         let row = embeddings::register(connection, &identity).await.map_err(error::sql)?;
         let id = self.taxonomy.taxonomy_id;
         let labels = label_vectors::pending(connection, id, row.model_id).await.map_err(error::sql)?;
