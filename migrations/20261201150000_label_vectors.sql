@@ -7,7 +7,7 @@ create table label_vector (
     primary key (model_id, label),
     foreign key (model_id, dimensions) references embedding_model (model_id, dimensions) on delete cascade
 );
-create index concept_label_preferred on concept_label (label, taxonomy_id) where preferred;
+create index concept_label_preferred on concept_label (label) where preferred;
 
 -- Taxonomies all of whose preferred labels have a vector of the model.
 create table taxonomy_vectors (

@@ -95,9 +95,21 @@ def cuoc(data):
     return {'cuoc:' + code: concept for code, concept in found.items()}
 
 
+def withheld(data):
+    """Normalised texts that are asked for in the figures: titles and preferred labels of skills that are left out."""
+    titles = [row[2] for row in lines(data / 'cuoc-2025-co/titles_dev.tsv.gz')[1:] if left_out(row[2])]
+    labels = [row[column] for row in table(data / 'esco-merged/skills_en_es.csv.gz') if left_out(row['conceptUri'])
+              for column in ('preferredLabel_en', 'preferredLabel_es')]
+    return {normalised(text) for text in (*titles, *labels)}
+
+
 def concepts(data):
-    """All concepts by name."""
+    """All concepts by name, without the names that other concepts share with what is left out."""
     found = {**skills(data), **occupations(data), **groups(data), **cuoc(data)}
+    kept_out = withheld(data)
+    for concept in found.values():
+        concept.en = [text for text in concept.en if normalised(text) not in kept_out]
+        concept.es = [text for text in concept.es if normalised(text) not in kept_out]
     return {name: concept for name, concept in found.items() if len(concept.en) + len(concept.es) + len(concept.about) > 1}
 
 

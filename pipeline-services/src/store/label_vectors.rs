@@ -140,7 +140,9 @@ pub(crate) async fn nearest(
     embeddings::read_by_index(connection, LABELS).await?;
     // Lateral, so that each text is a scan of its own through the index; the expression must be the
     // index's own, so the dimension and the model stand as literals. `offset 0` keeps the filter a
-    // filter: as a join, the planner would compare every label of the taxonomy.
+    // filter: as a join, the planner would compare every label of the taxonomy. `+ 0`, since of one
+    // that was stored a moment ago the planner expects one row, and would read all of its labels for
+    // each of these.
     let statement = format!(
         "select q.place, l.uri, max(n.cosine)::real
          from unnest($1::vector[]) with ordinality as q (vec, place)
@@ -149,11 +151,11 @@ pub(crate) async fn nearest(
              from label_vector v
              where v.model_id = {model_id} and exists (
                  select from concept_label k join concept c on c.taxonomy_id = k.taxonomy_id and c.uri = k.uri
-                 where k.label = v.label and k.taxonomy_id = $2 and k.preferred and c.kind = any($3)
+                 where k.label = v.label and k.taxonomy_id + 0 = $2 and k.preferred and c.kind = any($3)
                  offset 0)
              order by v.vec::vector({dimensions}) <=> q.vec::vector({dimensions}) limit $4
          ) n
-         join concept_label l on l.label = n.label and l.taxonomy_id = $2 and l.preferred
+         join concept_label l on l.label = n.label and l.taxonomy_id + 0 = $2 and l.preferred
          group by q.place, l.uri",
         dimensions = model.dimensions,
         model_id = model.model_id

@@ -53,16 +53,62 @@ fn the_packaged_encoder_reads_and_embeds_as_its_references_do() {
     tokens_are_those_of_the_reference(&folder);
     site.run(&["up", "--wait-seconds", "120"]).ended(0);
     vectors_are_those_of(&site, include_str!("tokens/vectors.json"));
-    a_search_finds_what_is_near_and_nothing_else(&site);
 }
 
 #[test]
 fn the_trained_encoder_embeds_as_its_reference_does() {
     let site = Site::new();
-    let imported = site.run(&["models", "import", "--packaged=e5-small-skills", "--json"]).ended(0).json();
-    assert_eq!(imported["name"], "observatory/e5-small-skills", "{imported}");
+    // It fills an empty store.
     site.run(&["up", "--wait-seconds", "120"]).ended(0);
+    let stored = site.run(&["models", "list", "--stored", "--json"]).ended(0).json();
+    assert_eq!(stored[0]["name"], "observatory/e5-small-skills", "{stored}");
     vectors_are_those_of(&site, include_str!("tokens/trained.json"));
+    a_search_finds_what_is_near_and_nothing_else(&site);
+    texts_are_linked_by_what_they_mean(&site);
+}
+
+/// No word of these texts stands in a label of the taxonomy.
+fn texts_are_linked_by_what_they_mean(site: &Site) {
+    let rows = [
+        ("x:1", "skill", "conducir vehículos"),
+        ("x:2", "skill", "elaborar quesos"),
+        ("x:3", "skill", "negociar con proveedores"),
+        ("x:4", "occupation", "cocinero/cocinera"),
+        ("x:5", "skill", "programar ordenadores"),
+    ];
+    let table = |rows: &[(&str, &str, &str)]| {
+        let mut table = "uri,kind,class,language,label,preferred\n".to_owned();
+        rows.iter().for_each(|(uri, kind, label)| table += &format!("{uri},{kind},,es,{label},1\n"));
+        site.file("own.csv", table)
+    };
+    let import = |version: &str, path: &str, extra: &[&str]| {
+        let arguments = ["taxonomy", "import", "csv", path, "--version", version, "--json"];
+        site.run(&[&arguments, extra].concat()).ended(0).json()[0]["vectors"].clone()
+    };
+    let link = |kind: &str, text: &str, taxonomy: &str| {
+        let said = site.run(&["link", kind, "--text", text, "--taxonomy", taxonomy]).ended(0);
+        let uri = said.lines()[0]["concepts"][0]["uri"].as_str().map(str::to_owned);
+        (uri, said.stderr.contains("vectors"))
+    };
+    let path = table(&rows);
+    assert_eq!(import("1", &path, &["--no-vectors"]), serde_json::Value::Null);
+    assert_eq!(link("skill", "driver's licence for a lorry", "own@1"), (None, false));
+    let embed = || site.run(&["taxonomy", "embed", "own@1", "--json"]).ended(0).json()["embedded"].clone();
+    assert_eq!((embed(), embed()), (rows.len().into(), 0.into()));
+    for (kind, text, expected) in [
+        ("skill", "driver's licence for a lorry", "x:1"),
+        ("skill", "cheese making", "x:2"),
+        ("skill", "SOFTWARE DEVELOPMENT", "x:5"),
+        ("occupation", "chef", "x:4"),
+    ] {
+        assert_eq!(link(kind, text, "own@1"), (Some(expected.to_owned()), true), "{text}");
+    }
+    // A further version shares the vectors of the labels that it keeps, and nothing of what it
+    // lacks.
+    assert_eq!(import("2", &table(&rows[2..]), &[]), "observatory/e5-small-skills");
+    assert_eq!(link("skill", "hard bargaining", "own@2"), (Some("x:3".to_owned()), true));
+    let listed = site.run(&["taxonomy", "list", "--json"]).ended(0).json();
+    assert!(listed.as_array().unwrap().iter().all(|one| one["vectors"].is_string()), "{listed}");
 }
 
 fn a_search_finds_what_is_near_and_nothing_else(site: &Site) {

@@ -23,16 +23,29 @@ use super::container::{Container, Special, Stored, write_f16};
 /// If the container lacks a tensor or the folder cannot be written.
 pub(super) fn write_model(container: &Container<'_>, folder: &Path) -> anyhow::Result<()> {
     write_json(&folder.join("config.json"), &config(container))?;
-    write_descriptions(container, folder)?;
+    write_descriptions(container, Letters::AsWritten, folder)?;
     write_weights(container, &folder.join("model.safetensors"))
+}
+
+/// How a tokenizer reads capitals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Letters {
+    /// As pieces of their own.
+    AsWritten,
+    /// As the small letters.
+    Small,
 }
 
 /// Writes every file but `config.json` and the weights.
 ///
 /// # Errors
 /// If the folder cannot be written.
-pub(super) fn write_descriptions(container: &Container<'_>, folder: &Path) -> anyhow::Result<()> {
-    write_json(&folder.join("tokenizer.json"), &tokenizer(container))?;
+pub(super) fn write_descriptions(
+    container: &Container<'_>,
+    letters: Letters,
+    folder: &Path,
+) -> anyhow::Result<()> {
+    write_json(&folder.join("tokenizer.json"), &tokenizer(container, letters))?;
     write_json(&folder.join("tokenizer_config.json"), &tokenizer_config(container))?;
     write_json(&folder.join("modules.json"), &modules())?;
     fs::create_dir_all(folder.join("1_Pooling"))?;
@@ -147,18 +160,20 @@ fn sequence(name: &str) -> Value {
 
 /// The tokenizer in the same parts as that of XLM-RoBERTa: the map of the normalizer, collapsing of
 /// blanks, word-start marks, and a unigram model.
-fn tokenizer(container: &Container<'_>) -> Value {
+fn tokenizer(container: &Container<'_>, letters: Letters) -> Value {
     let map = STANDARD.encode(charsmap::compile(&with_compositions(&container.normaliser)));
+    let mut normalizers = vec![
+        json!({ "type": "Precompiled", "precompiled_charsmap": map }),
+        json!({ "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": " " }),
+    ];
+    normalizers.extend((letters == Letters::Small).then(|| json!({ "type": "Lowercase" })));
     let mark = json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true });
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": added_tokens(container),
-        "normalizer": { "type": "Sequence", "normalizers": [
-            { "type": "Precompiled", "precompiled_charsmap": map },
-            { "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": " " },
-        ]},
+        "normalizer": { "type": "Sequence", "normalizers": normalizers },
         "pre_tokenizer": mark,
         "post_processor": template(container.special),
         "decoder": mark,

@@ -2,7 +2,8 @@
 //! differences that it has learned.
 //!
 //! Its weights are stored in 8 bits with one factor for each row, as compressed-tensors writes
-//! them. The result is deterministic; its checksums are pinned in `packaged`.
+//! them. Its tokenizer makes letters small: advertisements write whole sections in capitals. The
+//! result is deterministic; its checksums are pinned in `packaged`.
 
 mod difference;
 
@@ -35,7 +36,7 @@ pub(super) fn write_model(container: &Container<'_>, folder: &Path) -> anyhow::R
     let cut = container.cut(&kept)?;
     convert::write_json(&folder.join("config.json"), &config(&cut))?;
     convert::write_json(&folder.join("config_sentence_transformers.json"), &prompts())?;
-    convert::write_descriptions(&cut, folder)?;
+    convert::write_descriptions(&cut, convert::Letters::Small, folder)?;
     let difference = Difference::read(DIFFERENCE)?;
     let mut entries = Vec::new();
     let mut contents = Vec::new();
@@ -66,7 +67,8 @@ fn kept_pieces(container: &Container<'_>) -> anyhow::Result<Vec<usize>> {
     Ok(kept)
 }
 
-/// The network's configuration; what is said of the weights is for readers of compressed-tensors.
+/// The network's configuration, with the entry by which readers of compressed-tensors recognise the
+/// format of the weights.
 fn config(cut: &Container<'_>) -> Value {
     let mut config = convert::config(cut);
     config["quantization_config"] = json!({
