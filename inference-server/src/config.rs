@@ -152,7 +152,8 @@ pub struct Args {
     /// name is NOT_SERVING by then, so that callers go elsewhere before connections are refused.
     #[arg(long, env = "OBSERVATORY_INFERENCE_LAME_DUCK_SECONDS", default_value_t = 0, help_heading = REQUEST)]
     pub lame_duck_seconds: u64,
-    /// Time that in-flight requests get to finish at shutdown, in seconds, after --lame-duck-seconds.
+    /// Time that in-flight requests get to finish at shutdown, in seconds, after
+    /// --lame-duck-seconds.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DRAIN_SECONDS", default_value_t = 30, help_heading = REQUEST)]
     pub drain_seconds: u64,
 }

@@ -1,6 +1,6 @@
 //! `grpc.health.v1`: `""` for the process, `"started"` once every configured model is loaded or has
-//! failed, `"ready"` while the models that were asked for answer, `"ready.<model>"`, and each service
-//! by its full name.
+//! failed, `"ready"` while the models that were asked for answer, `"ready.<model>"`, and each
+//! service by its full name.
 
 use std::sync::Arc;
 
@@ -67,9 +67,9 @@ impl Health {
         (Self { reporter, registry, metrics, phase: Arc::default() }, service)
     }
 
-    /// Publishes the state of the models. "ready" needs the models named on the command line, or one
-    /// of those in the store where none are named: a damaged model that nobody asked for shows in the
-    /// metric `model_ready` and takes no server out of service.
+    /// Publishes the state of the models. "ready" needs the models named on the command line, or
+    /// one of those in the store where none are named: a damaged model that nobody asked for shows
+    /// in the metric `model_ready` and takes no server out of service.
     pub(crate) async fn publish(&self) {
         let mut phase = self.phase.lock().await;
         if *phase == Phase::Stopped {

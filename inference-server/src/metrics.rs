@@ -181,8 +181,8 @@ impl Metrics {
         r.register("tokens_per_second", "Measured speed of the device", self.tokens_per_second.clone());
     }
 
-    /// A call begins; it is counted when the guard is dropped. Where that comes before an answer, the
-    /// call counts as cancelled, or as late if its caller's `deadline` has passed.
+    /// A call begins; it is counted when the guard is dropped. Where that comes before an answer,
+    /// the call counts as cancelled, or as late if its caller's `deadline` has passed.
     pub fn began(self: &Arc<Self>, method: &'static str, deadline: Option<Instant>) -> Ongoing {
         Ongoing { metrics: Arc::clone(self), method, started: Instant::now(), deadline, code: None }
     }

@@ -118,8 +118,8 @@ impl Entrance {
 /// Names that `grpc.health.v1` answers for, besides "" for the process.
 const READY: &str = "ready";
 
-/// Serves until the services are closed, and then what is in flight, as long as it takes; from `stop`
-/// on no health name serves.
+/// Serves until the services are closed, and then what is in flight, as long as it takes; from
+/// `stop` on no health name serves.
 ///
 /// # Errors
 /// If the address cannot be bound or the transport fails.
@@ -185,8 +185,8 @@ fn routes(services: Services) -> Routes {
         .add_service(limited!(ExportServiceServer))
 }
 
-/// Keeps the health name "ready" and the flag true to whether the database answers, until `stop`; ends
-/// the watches of health when the process is `closed`.
+/// Keeps the health name "ready" and the flag true to whether the database answers, until `stop`;
+/// ends the watches of health when the process is `closed`.
 async fn watch_readiness(
     mut reporter: HealthReporter,
     ready: Arc<AtomicBool>,

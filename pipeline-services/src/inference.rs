@@ -180,8 +180,8 @@ impl Options {
     }
 }
 
-/// Connection to the inference server, or to all of them under its name; cheap to clone, connects when
-/// it is first used.
+/// Connection to the inference server, or to all of them under its name; cheap to clone, connects
+/// when it is first used.
 #[derive(Clone)]
 pub struct InferenceClient {
     connection: Option<Connection>,

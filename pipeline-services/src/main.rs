@@ -1,8 +1,8 @@
 //! `pipeline-services ROLE`: the stages and runs of the Labor Market Observatory.
 //!
 //! Parses the command line, starts telemetry and the runtime, and turns the outcome into an exit
-//! status: 0 when the role ended in order; with one line on stderr 1 when a part of it broke down, and
-//! 2 when it could not begin. Everything else is in the library.
+//! status: 0 when the role ended in order; with one line on stderr 1 when a part of it broke down,
+//! and 2 when it could not begin. Everything else is in the library.
 
 use std::{io::Write, process::ExitCode, time::Duration};
 

@@ -53,7 +53,8 @@ const SCHEMA_PATIENCE: Duration = Duration::from_secs(60);
 pub async fn run(cli: &Cli) -> Result<()> {
     let config = Config::new(cli)?;
     let pool = store::open(config.database_url.reveal(), config.database_connections, config.timing.lease)?;
-    // Before anything is waited for: the first process of a container has no other answer to a signal.
+    // Before anything is waited for: the first process of a container has no other answer to a
+    // signal.
     let mut signals = Signals::new()?;
     match cli.role {
         Role::Migrate => {

@@ -186,8 +186,8 @@ pub(crate) async fn begin_view(connection: &mut PgConnection) -> SqlResult<Trans
     connection.begin_with("begin isolation level repeatable read, read only").await
 }
 
-/// Time in which a server answers a connection, or is taken to be away: a network that drops packets
-/// says nothing for minutes. Not tuned: far above a handshake of TLS across an ocean.
+/// Time in which a server answers a connection, or is taken to be away: a network that drops
+/// packets says nothing for minutes. Not tuned: far above a handshake of TLS across an ocean.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// A connection of its own, at once or with the reason why not: a pool would go on trying.
@@ -202,8 +202,8 @@ async fn reach(pool: &PgPool) -> Result<PgConnection, StoreError> {
 
 /// Brings the schema to this binary's version and returns the version; two migrators at once are
 /// serialised by an advisory lock. A newer schema is left as it is: it serves an older program too,
-/// which a rollback brings back. A schema of `obs_owner` is changed as `obs_owner`, so that each of its members may do so
-/// next time.
+/// which a rollback brings back. A schema of `obs_owner` is changed as `obs_owner`, so that each of
+/// its members may do so next time.
 ///
 /// # Errors
 /// If the database is not reachable, a migration fails, or pgvector is older than 0.8 or missing

@@ -1,9 +1,9 @@
 //! Serving until asked to stop, and the drain.
 //!
 //! On the first signal every health name says NOT_SERVING, and the server goes on serving for
-//! `--lame-duck-seconds`, until callers have heard of it. Then connections get GOAWAY, no further one
-//! is accepted, and in-flight requests are finished within `--drain-seconds`. A second signal cuts
-//! off what is left.
+//! `--lame-duck-seconds`, until callers have heard of it. Then connections get GOAWAY, no further
+//! one is accepted, and in-flight requests are finished within `--drain-seconds`. A second signal
+//! cuts off what is left.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::ports::HttpPort;
 use super::shutdown::Stop;
 use super::{Outcome, Server};
 use crate::health::Health;
@@ -63,10 +64,7 @@ impl Server {
         let incoming = connections::incoming(self.metrics_http, port);
         // Never closed by the drain: metrics and health are there to the end.
         let metrics = tokio::spawn(http::serve(incoming, probes, patience.head, CancellationToken::new()));
-        let openai = self.http.map(|http| {
-            let incoming = connections::incoming(http.listener, http.port);
-            tokio::spawn(http::serve(incoming, http.router, patience.head, closed.clone()))
-        });
+        let openai = self.http.map(|http| serve_openai(http, patience.head, closed.clone()));
         let publish = publisher(self.health.clone());
         // After the ports serve: health answers, and says NOT_SERVING, while models are read.
         let mut loading = self.device.and_then(|device| self.loader.start(device, publish));
@@ -119,7 +117,8 @@ impl Server {
 }
 
 impl<T> Stopping<'_, T> {
-    /// Goes on serving for the time `lame_duck`, and then finishes what is in flight within `drain`.
+    /// Goes on serving for the time `lame_duck`, and then finishes what is in flight within
+    /// `drain`.
     async fn finish(self, lame_duck: Duration, drain: Duration) -> Outcome {
         tracing::info!(seconds = lame_duck.as_secs(), "not serving any more to who asks for health");
         tokio::select! {
@@ -132,8 +131,8 @@ impl<T> Stopping<'_, T> {
         self.health.end_watches().await;
         let admission = self.admission;
         let drained = async {
-            // What was sent before its caller read GOAWAY is still answered; once every connection is
-            // closed nothing comes any more.
+            // What was sent before its caller read GOAWAY is still answered; once every connection
+            // is closed nothing comes any more.
             let _ = tokio::time::timeout(LAST_CALLS, self.serving).await;
             admission.drain();
             // Requests and not connections are waited for: clients keep idle connections for ever.
@@ -148,6 +147,11 @@ impl<T> Stopping<'_, T> {
             () = self.stop.now.cancelled() => Outcome::CutOff,
         }
     }
+}
+
+fn serve_openai(port: HttpPort, head: Duration, closed: CancellationToken) -> JoinHandle<()> {
+    let incoming = connections::incoming(port.listener, port.port);
+    tokio::spawn(http::serve(incoming, port.router, head, closed))
 }
 
 /// Ends a server, which no longer accepts connections.

@@ -1,10 +1,14 @@
 //! What a rollout sees of a server: its health names, its last seconds, and how calls are counted.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use observatory_inference::{Outcome, Server};
 use observatory_proto::inference::v1 as pb;
+use pb::embedding_service_client::EmbeddingServiceClient;
+use tonic::transport::Endpoint;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -45,6 +49,29 @@ async fn a_second_request_to_stop_ends_a_lame_duck() {
     running.stop.drain.cancel();
     running.stop.now.cancel();
     assert_eq!(running.finish().await, Outcome::CutOff);
+}
+
+#[tokio::test]
+async fn an_old_connection_is_closed_once_its_calls_are_over() {
+    let gate = Gate::closed();
+    let running = Running::with_gate(&gate, &["--max-connection-age-seconds", "1"]).await;
+    let (grpc, opened) = (running.grpc, Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&opened);
+    let connector = tower::service_fn(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { tokio::net::TcpStream::connect(grpc).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://inference.test");
+    let mut client = EmbeddingServiceClient::new(endpoint.connect_with_connector_lazy(connector));
+    let mut held = client.clone();
+    let held = tokio::spawn(async move { held.embed(request(&["a"])).await });
+    gate.entered().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    gate.open();
+    assert_eq!(rows(&held.await.unwrap().unwrap().into_inner()), [[3.0, 3.0]]);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    client.embed(request(&["b"])).await.unwrap();
+    assert_eq!(opened.load(Ordering::Relaxed), 2);
 }
 
 /// Waits until every model is decided.

@@ -1,7 +1,7 @@
 //! Waiting for the schema, and migrating it.
 //!
-//! What is waited for is logged at once and every ten seconds; what no waiting mends ends it at once, and
-//! so does a request to stop.
+//! What is waited for is logged at once and every ten seconds; what no waiting mends ends it at
+//! once, and so does a request to stop.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ const SAID: Duration = Duration::from_secs(10);
 /// Waits until the schema is at least `needed`, for at most `patience`.
 ///
 /// # Errors
-/// With the last reason when the time is over, at once where waiting does not help, and if the process
-/// is asked to stop.
+/// With the last reason when the time is over, at once where waiting does not help, and if the
+/// process is asked to stop.
 pub(super) async fn wait(
     pool: &PgPool,
     needed: i64,
@@ -57,8 +57,8 @@ pub(super) async fn wait(
 /// Migrates, and returns the version of the schema.
 ///
 /// # Errors
-/// As [`store::migrate`], and if the process is asked to stop; the migration under way is rolled back
-/// then.
+/// As [`store::migrate`], and if the process is asked to stop; the migration under way is rolled
+/// back then.
 pub(super) async fn migrate(pool: &PgPool, signals: &mut Signals) -> Result<i64> {
     let started = Instant::now();
     let migrating = store::migrate(pool);

@@ -1,8 +1,8 @@
 //! The end of a process: on request, or because a part of it broke down.
 //!
-//! On request it serves on for a while with no health name serving, then takes no more connections and
-//! finishes what is in flight, workers and calls within one time; a second request cuts that short. What
-//! is claimed and not finished is given back.
+//! On request it serves on for a while with no health name serving, then takes no more connections
+//! and finishes what is in flight, workers and calls within one time; a second request cuts that
+//! short. What is claimed and not finished is given back.
 
 use std::{future::Future, time::Duration};
 
@@ -77,19 +77,19 @@ pub(super) struct Parts {
     pub tasks: JoinSet<()>,
     /// The gRPC server.
     pub server: JoinHandle<Result<()>>,
-    /// How they are told to end.
+    /// The steps of their end.
     pub stop: Stop,
     /// Requests to stop.
     pub signals: Signals,
 }
 
 impl Parts {
-    /// Waits for a request to stop, serves on for `lame_duck`, and then waits for what is in flight: as
-    /// long as `drain`, or until the second request.
+    /// Waits for a request to stop, serves on for `lame_duck`, and then waits for what is in
+    /// flight: as long as `drain`, or until the second request.
     ///
     /// # Errors
-    /// If a part of the process breaks down. The others are stopped then: a process that goes on without
-    /// a worker looks well and does nothing.
+    /// If a part of the process breaks down. The others are stopped then: a process that goes on
+    /// without a worker looks well and does nothing.
     pub(super) async fn until_stopped(mut self, lame_duck: Duration, drain: Duration) -> Result<()> {
         let broken = tokio::select! {
             () = self.signals.next() => None,
@@ -154,7 +154,7 @@ async fn all_done(tasks: &mut JoinSet<()>) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A process whose server ends when it is told to.
+    /// A process whose server ends when it is closed.
     fn parts(tasks: JoinSet<()>) -> Parts {
         let (stop, signals) = (Stop::default(), Signals::new().expect("signals"));
         let closed = stop.closed.clone();
@@ -171,7 +171,7 @@ mod tests {
         let parts = {
             let mut parts = parts(JoinSet::new());
             let work = parts.stop.work.clone();
-            // The others are told, and given time to give back what they hold.
+            // The others hear of it, and have time to give back what they hold.
             tasks.spawn(async move { work.cancelled().await });
             tasks.spawn(async { panic!("a worker of the test") });
             parts.tasks = tasks;

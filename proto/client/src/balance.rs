@@ -1,9 +1,10 @@
 //! Calls spread over all servers of a name.
 //!
-//! Without a mesh a channel keeps to one connection, so one server gets every call however many there
-//! are. Here each address has a connection of its own; the name is looked up again every few seconds,
-//! servers are asked for their health every second, and a call goes to the server with the fewest calls
-//! among those that serve. If none says that it serves, all are tried: their own errors say most.
+//! Without a mesh a channel keeps to one connection, so one server gets every call however many
+//! there are. Here each address has a connection of its own; the name is looked up again every few
+//! seconds, servers are asked for their health every second, and a call goes to the server with the
+//! fewest calls among those that serve. If none says that it serves, all are tried: their own
+//! errors say most.
 
 use std::fmt;
 use std::future::Future;
@@ -32,12 +33,12 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A look-up of addresses under way.
 pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// Pause between two rounds of health checks, and time limit of a check. Not tuned: a server that says
-/// NOT_SERVING goes on serving for some seconds, in which each of its callers has to notice.
+/// Pause between two rounds of health checks, and time limit of a check. Not tuned: a server that
+/// says NOT_SERVING goes on serving for some seconds, in which each of its callers has to notice.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// Rounds of health checks for each look-up of the name: five seconds, as long as the cluster DNS of
-/// Kubernetes keeps an answer.
+/// Rounds of health checks for each look-up of the name: five seconds, for which CoreDNS lets an
+/// address of Kubernetes be kept by default.
 const ROUNDS: u32 = 5;
 
 /// The health name that says whether a server answers calls.
@@ -141,7 +142,7 @@ async fn watch(shared: Weak<Shared>) {
         let Some(shared) = shared.upgrade() else { return };
         // The first look-up is that of the first call: a program may never make one.
         if round > 0 && round % ROUNDS == 0 && !shared.members().is_empty() {
-            // Without an answer the known addresses are as good as any.
+            // Without an answer the known addresses stay.
             let _ = shared.look_up().await;
         }
         shared.check().await;
@@ -222,7 +223,8 @@ impl Service<Request<Body>> for Balanced {
                 Ok(channel) => channel.call(request).await,
                 Err(error) => Err(error),
             };
-            // Until its next check: what cannot be reached, or refuses because it stops, gets no more.
+            // Until its next check: what cannot be reached, or refuses because it stops, gets no
+            // more.
             if answered.as_ref().is_ok_and(refuses) || answered.is_err() {
                 member.is(AWAY);
             }

@@ -411,8 +411,8 @@ impl Server {
     }
 
     /// Connects to every address of the host's name on first use, looks the name up again every few
-    /// seconds, and gives each call to the server with the fewest that says it is ready. Must be called
-    /// inside a runtime.
+    /// seconds, and gives each call to the server with the fewest that says it is ready. Must be
+    /// called inside a runtime.
     pub fn connect_balanced(self) -> BalancedConnection {
         let (host, port) = self.place();
         self.connect_balanced_by(move || {

@@ -1,8 +1,8 @@
 //! Servers replaced one after the other under calls: none is lost, behind a proxy or without one.
 //!
-//! The proxy is Envoy, the one of the meshes, told by a file which servers there are, as a mesh tells it:
-//! some time after a server was asked to stop. Short calls go on steadily, and texts of some seconds are
-//! in flight at any time.
+//! The proxy is Envoy, the one of the meshes, told by a file which servers there are, as a mesh
+//! tells it: some time after a server was asked to stop. Short calls go on steadily, and texts of
+//! some seconds are in flight at any time.
 
 use std::{
     fs,

@@ -53,8 +53,8 @@ impl HttpBody for Counted {
                 }
             }
             Some(Err(status)) => this.ended(status.code()),
-            // An answer without trailers has its status in the headers and is not counted here; what
-            // ends like this is at fault.
+            // An answer without trailers has its status in the headers and is not counted here;
+            // what ends like this is at fault.
             None => this.ended(Code::Unknown),
         }
         Poll::Ready(frame)
