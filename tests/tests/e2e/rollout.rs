@@ -6,14 +6,20 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use observatory_client::{BalancedConnection, Credentials};
 use observatory_proto::inference::v1 as pb;
+use pb::embedding_service_client::EmbeddingServiceClient;
 use pb::generation_service_client::GenerationServiceClient;
 use prost::Message;
 use serde_json::{Value, json};
@@ -41,6 +47,7 @@ struct Fleet {
 struct Server {
     child: Child,
     address: String,
+    metrics: String,
 }
 
 impl Fleet {
@@ -81,13 +88,23 @@ impl Fleet {
         let said: Value = serde_json::from_str(&said).unwrap();
         let [address, metrics] = ["grpc", "metrics"].map(|port| said[port].as_str().unwrap().to_owned());
         eventually("a ready server", || (probe(&metrics, "/readyz") == 200).then_some(()));
-        Server { child, address }
+        Server { child, address, metrics }
     }
 }
 
 impl Server {
     fn asked_to_stop(&self) {
         assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+    }
+
+    /// Embeddings that it has answered.
+    fn answered(&self) -> i64 {
+        let mut socket = TcpStream::connect(&self.metrics).unwrap();
+        write!(socket, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        socket.read_to_string(&mut page).unwrap();
+        let name = "observatory_inference_requests_total{method=\"EmbeddingService/Embed\",code=\"OK\"} ";
+        page.lines().find_map(|line| line.strip_prefix(name)).map_or(0, |count| count.parse().unwrap())
     }
 
     /// Waits for its end, in which nothing was cut off.
@@ -212,11 +229,10 @@ struct Calls {
 
 impl Calls {
     fn begin(target: &str, text: &pb::GenerateRequest) -> Self {
-        let call = pb::EmbedRequest { texts: vec!["programación en Python".to_owned()], settings: None };
         let plan = json!({
             "rate": RATE,
             "texts": TEXTS,
-            "call": ["/observatory.inference.v1.EmbeddingService/Embed", hex::encode(call.encode_to_vec())],
+            "call": ["/observatory.inference.v1.EmbeddingService/Embed", hex::encode(embedding().encode_to_vec())],
             "text": ["/observatory.inference.v1.GenerationService/Generate", hex::encode(text.encode_to_vec())],
         });
         let mut command = Command::new(root().join(".venv/bin/python"));
@@ -249,6 +265,10 @@ impl Drop for Calls {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn embedding() -> pb::EmbedRequest {
+    pb::EmbedRequest { texts: vec!["programación en Python".to_owned()], settings: None }
 }
 
 /// A request for a text that takes [`TEXT`] on this machine as it is now.
@@ -306,4 +326,44 @@ async fn without_a_proxy_no_call_is_lost() {
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
     calls.none_lost("without a proxy");
+}
+
+/// The client of the pipeline over a name whose addresses a test decides.
+fn spread(name: &Arc<Mutex<Vec<SocketAddr>>>) -> EmbeddingServiceClient<BalancedConnection> {
+    let name = Arc::clone(name);
+    let server = Credentials::default().server("http://inference.test:50051").unwrap();
+    EmbeddingServiceClient::new(server.connect_balanced_by(move || {
+        let found = name.lock().unwrap().clone();
+        Box::pin(async move { Ok(found) })
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pipelines_client_spreads_its_calls_and_loses_none() {
+    let fleet = Fleet::new();
+    let mut servers = [(); 3].map(|()| fleet.start("127.0.0.1:0"));
+    let addresses =
+        |servers: &[Server]| servers.iter().map(|server| server.address.parse().unwrap()).collect();
+    let name = Arc::new(Mutex::new(addresses(&servers)));
+    let mut client = spread(&name);
+    for place in 0..3 {
+        let before = servers.each_ref().map(Server::answered);
+        for _ in 0..300 {
+            client.embed(embedding()).await.unwrap();
+        }
+        let calls: Vec<i64> =
+            servers.iter().zip(before).map(|(server, before)| server.answered() - before).collect();
+        assert!(calls.iter().all(|calls| (85..=115).contains(calls)), "{calls:?}");
+
+        let old = std::mem::replace(&mut servers[place], fleet.start("127.0.0.1:0"));
+        *name.lock().unwrap() = addresses(&servers);
+        old.asked_to_stop();
+        let ended = tokio::task::spawn_blocking(|| old.ended());
+        // Also until the new one is found, which takes as long as the name is kept.
+        while !ended.is_finished() || servers[place].answered() == 0 {
+            client.embed(embedding()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        ended.await.unwrap();
+    }
 }
