@@ -51,6 +51,10 @@ pub struct Args {
     /// the limit of open files leaves. One more closes the connection that was silent for longest.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_CONNECTIONS", value_name = "COUNT", help_heading = NETWORK)]
     pub max_connections: Option<usize>,
+    /// Age in seconds at which a gRPC connection is closed once its calls are over, so that callers
+    /// who keep one connection reach servers that were added; 0 keeps connections for ever.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_CONNECTION_AGE_SECONDS", value_name = "SECONDS", default_value_t = 0, help_heading = NETWORK)]
+    pub max_connection_age_seconds: u64,
     /// Certificate chain in PEM: the gRPC and HTTP ports speak TLS. Reloaded when it changes, as
     /// are the key and the roots.
     #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CERT", value_name = "FILE", requires = "tls_key", help_heading = ACCESS)]
@@ -144,7 +148,12 @@ pub struct Args {
     /// Maximum time of a request, in seconds, unless its caller sets an earlier deadline.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_SECONDS", default_value_t = 300, help_heading = REQUEST)]
     pub max_request_seconds: u64,
-    /// Time that in-flight requests get to finish at shutdown, in seconds.
+    /// Time after a request to stop in which the server goes on serving, in seconds: every health
+    /// name is NOT_SERVING by then, so that callers go elsewhere before connections are refused.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_LAME_DUCK_SECONDS", default_value_t = 0, help_heading = REQUEST)]
+    pub lame_duck_seconds: u64,
+    /// Time that in-flight requests get to finish at shutdown, in seconds, after
+    /// --lame-duck-seconds.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DRAIN_SECONDS", default_value_t = 30, help_heading = REQUEST)]
     pub drain_seconds: u64,
 }
@@ -177,6 +186,8 @@ pub struct Config {
     pub connections: Room,
     /// Time-outs of connections.
     pub patience: Patience,
+    /// Age at which a gRPC connection is closed; `None` for never.
+    pub max_connection_age: Option<Duration>,
     /// File that the bound ports are written to.
     pub announce_file: Option<PathBuf>,
     /// Models to load.
@@ -197,7 +208,9 @@ pub struct Config {
     pub text: GenerationLimits,
     /// Bounds of a request.
     pub request: RequestLimits,
-    /// Longest time a shutdown waits for in-flight requests.
+    /// Time for which a server that was asked to stop goes on serving.
+    pub lame_duck: Duration,
+    /// Longest time a shutdown waits for in-flight requests after that.
     pub drain: Duration,
 }
 
@@ -234,6 +247,7 @@ impl Args {
             // By default the open files that are left are divided among the ports that serve.
             connections: Room::new(self.max_connections, 1 + usize::from(self.http_listen.is_some()))?,
             patience: Patience::default(),
+            max_connection_age: seconds(self.max_connection_age_seconds),
             announce_file: self.announce_file.clone(),
             plan,
             device: self.device,
@@ -251,6 +265,7 @@ impl Args {
                 response_bytes: self.max_response_bytes,
                 time: Duration::from_secs(self.max_request_seconds),
             },
+            lame_duck: Duration::from_secs(self.lame_duck_seconds),
             drain: Duration::from_secs(self.drain_seconds),
         })
     }
@@ -318,6 +333,11 @@ impl Args {
         let time = Budget::Wait(Duration::from_secs(self.max_queue_seconds));
         self.max_queued_tokens.map_or(time, Budget::Tokens)
     }
+}
+
+/// A time of which zero means none.
+fn seconds(value: u64) -> Option<Duration> {
+    Some(Duration::from_secs(value)).filter(|time| !time.is_zero())
 }
 
 /// A number as a size; one that is too large stays too large.

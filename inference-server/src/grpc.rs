@@ -113,11 +113,17 @@ fn nanos(duration: Duration) -> u64 {
 /// The layers around every service.
 pub(crate) type Layered = Stack<AccessLayer, Stack<ObserveLayer, Identity>>;
 
-/// All services behind the layers, ready to be served.
+/// All services behind the layers, ready to be served; connections are closed at `age` once their
+/// calls are over.
 ///
 /// # Errors
 /// If the descriptor set cannot be read.
-pub(crate) fn router(api: &Api, access: Access, health: health::Service) -> Result<Router<Layered>> {
+pub(crate) fn router(
+    api: &Api,
+    access: Access,
+    health: health::Service,
+    age: Option<Duration>,
+) -> Result<Router<Layered>> {
     let limits = *api.service.limits();
     // A macro, as the servers that tonic generates have these methods by name but no trait in
     // common.
@@ -149,9 +155,14 @@ pub(crate) fn router(api: &Api, access: Access, health: health::Service) -> Resu
         .add_service(bounded!(reflection().build_v1alpha().context("reflection v1alpha")?));
     let observe = ObserveLayer::new(Arc::clone(api.service.metrics()), limits.request_bytes);
     let access = AccessLayer::new(access, Arc::clone(api.service.metrics()));
-    let server = Server::builder()
+    let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
+    if let Some(age) = age {
+        // Without a grace: given one, tonic 0.14 cuts the connection off at the end of both and
+        // sends no GOAWAY before. What holds a connection are calls, and these have deadlines.
+        server = server.max_connection_age(age);
+    }
     // The first layer is the outermost: refusals of `access` are observed too and get a request id.
     Ok(server.layer(observe).layer(access).add_routes(routes))
 }

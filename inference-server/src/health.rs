@@ -1,4 +1,5 @@
-//! `grpc.health.v1`: `""` for the process, `"ready"` for all models, `"ready.<model>"`, and each
+//! `grpc.health.v1`: `""` for the process, `"started"` once every configured model is loaded or has
+//! failed, `"ready"` while the models that were asked for answer, `"ready.<model>"`, and each
 //! service by its full name.
 
 use std::sync::Arc;
@@ -28,8 +29,23 @@ pub(crate) const SERVICES: [(&str, Option<Task>); 6] = [
     ("observatory.inference.v1.ModelsService", None),
 ];
 
+/// Names that need no model of their own.
+const FIXED: [&str; 3] = ["", "started", "ready"];
+
 fn is_ready(state: &ModelState) -> bool {
     matches!(state, ModelState::Ready(_))
+}
+
+/// What a process has come to; it never goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    /// Models of the configuration are still being loaded.
+    #[default]
+    Starting,
+    /// Each of them is ready or has failed.
+    Started,
+    /// Nothing is served under any name.
+    Stopped,
 }
 
 /// Publishes the states of the models to the health service and the metrics.
@@ -40,7 +56,7 @@ pub(crate) struct Health {
     metrics: Arc<Metrics>,
     /// Held while statuses are written: a model that becomes ready during the drain must not undo
     /// it.
-    stopped: Arc<Mutex<bool>>,
+    phase: Arc<Mutex<Phase>>,
 }
 
 impl Health {
@@ -48,26 +64,30 @@ impl Health {
     pub(crate) fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> (Self, Service) {
         let reporter = HealthReporter::new();
         let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-        (Self { reporter, registry, metrics, stopped: Arc::default() }, service)
+        (Self { reporter, registry, metrics, phase: Arc::default() }, service)
     }
 
-    /// Publishes the state of the models. "ready" needs all of them but those taken out of service:
-    /// a failed one is for the operator to see.
+    /// Publishes the state of the models. "ready" needs the models named on the command line, or
+    /// one of those in the store where none are named: a damaged model that nobody asked for shows
+    /// in the metric `model_ready` and takes no server out of service.
     pub(crate) async fn publish(&self) {
-        let stopped = self.stopped.lock().await;
-        if *stopped {
+        let mut phase = self.phase.lock().await;
+        if *phase == Phase::Stopped {
             return;
         }
+        if self.registry.has_decided() {
+            *phase = Phase::Started;
+        }
         let entries = self.registry.entries();
-        let mut all_ready = true;
         for entry in &entries {
             let ready = is_ready(&entry.state);
-            // An operator took it out; that must not take the whole pod out of service.
-            all_ready &= ready || matches!(entry.state, ModelState::Unloaded);
             self.metrics.model_ready(&entry.name, ready);
             self.set(&format!("ready.{}", entry.name), ready).await;
         }
-        self.set("ready", all_ready).await;
+        // For good, so that a model loaded later by a call does not look like another start.
+        let started = *phase == Phase::Started;
+        self.set("started", started).await;
+        self.set("ready", started && self.registry.serves_what_was_asked()).await;
         for (name, task) in SERVICES {
             // By task and not by model: a client asks for a service before it knows a model's name.
             let serves =
@@ -78,15 +98,27 @@ impl Health {
 
     /// Says NOT_SERVING under every name, for good.
     pub(crate) async fn stop(&self) {
-        let mut stopped = self.stopped.lock().await;
+        let mut phase = self.phase.lock().await;
         // The lock is held to the end: a concurrent `publish` must not overwrite a name in between.
-        *stopped = true;
-        let models = self.registry.entries();
-        let models = models.iter().map(|entry| format!("ready.{}", entry.name));
-        let fixed = ["", "ready"].into_iter().chain(SERVICES.map(|(name, _)| name)).map(str::to_owned);
-        for name in fixed.chain(models) {
+        *phase = Phase::Stopped;
+        for name in self.names() {
             self.set(&name, false).await;
         }
+    }
+
+    /// Ends every watch, which would keep its connection open for ever; call it after
+    /// [`Health::stop`]. No name is known any more.
+    pub(crate) async fn end_watches(&self) {
+        let mut reporter = self.reporter.clone();
+        for name in self.names() {
+            reporter.clear_service_status(&name).await;
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let fixed = FIXED.into_iter().chain(SERVICES.map(|(name, _)| name)).map(str::to_owned);
+        let models = self.registry.entries().into_iter().map(|entry| format!("ready.{}", entry.name));
+        fixed.chain(models).collect()
     }
 
     /// True if a name is SERVING.
@@ -119,11 +151,12 @@ mod tests {
         health.publish().await;
         check(&health, "", true).await;
         check(&health, "ready", true).await;
+        check(&health, "started", true).await;
         check(&health, "observatory.inference.v1.EmbeddingService", false).await;
         check(&health, "nobody", false).await;
         health.stop().await;
         health.publish().await;
-        for name in ["", "ready", "observatory.inference.v1.ModelsService"] {
+        for name in ["", "started", "ready", "observatory.inference.v1.ModelsService"] {
             check(&health, name, false).await;
         }
     }

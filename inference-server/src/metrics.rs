@@ -181,10 +181,10 @@ impl Metrics {
         r.register("tokens_per_second", "Measured speed of the device", self.tokens_per_second.clone());
     }
 
-    /// A call begins; it is counted when the guard is dropped.
-    pub fn began(self: &Arc<Self>, method: &'static str) -> Ongoing {
-        // Cancelled until an answer says otherwise: a dropped future runs no code but destructors.
-        Ongoing { metrics: Arc::clone(self), method, started: Instant::now(), code: "CANCELLED" }
+    /// A call begins; it is counted when the guard is dropped. Where that comes before an answer,
+    /// the call counts as cancelled, or as late if its caller's `deadline` has passed.
+    pub fn began(self: &Arc<Self>, method: &'static str, deadline: Option<Instant>) -> Ongoing {
+        Ongoing { metrics: Arc::clone(self), method, started: Instant::now(), deadline, code: None }
     }
 
     fn finished(&self, method: &'static str, code: &'static str, duration: Duration) {
@@ -292,23 +292,27 @@ pub struct Ongoing {
     metrics: Arc<Metrics>,
     method: &'static str,
     started: Instant,
-    code: &'static str,
+    deadline: Option<Instant>,
+    code: Option<&'static str>,
 }
 
 impl Ongoing {
     /// The call was answered with this gRPC code.
     pub fn answered(&mut self, code: &'static str) {
-        self.code = code;
+        self.code = Some(code);
     }
 }
 
 impl Drop for Ongoing {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
-        self.metrics.finished(self.method, self.code, duration);
+        // A caller who goes away at its deadline says only that it has gone.
+        let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let code = self.code.unwrap_or(if is_late { "DEADLINE_EXCEEDED" } else { "CANCELLED" });
+        self.metrics.finished(self.method, code, duration);
         tracing::debug!(
             rpc.method = self.method,
-            rpc.code = self.code,
+            rpc.code = code,
             duration_ms = duration.as_millis() as u64,
             "call finished"
         );

@@ -76,6 +76,10 @@ impl ModelSlot {
         }
     }
 
+    fn is_ready(&self) -> bool {
+        matches!(self.state, ModelState::Ready(_))
+    }
+
     fn weight_bytes(&self) -> u64 {
         if let ModelState::Ready(model) = &self.state { model.info.weight_bytes } else { 0 }
     }
@@ -93,6 +97,10 @@ struct ModelStore {
 pub struct Registry {
     slots: RwLock<Vec<ModelSlot>>,
     default_embedding: Option<String>,
+    /// Models of the plan, which the start waits for.
+    planned: Vec<String>,
+    /// True if the operator named the models of the plan.
+    named: bool,
     /// Models that were unloaded, and their bytes: calls in flight may keep them in memory.
     unloaded: Mutex<Vec<(Weak<LoadedModel>, u64)>>,
     /// `None` if the models were handed in loaded, so that nothing can be loaded from a store.
@@ -106,6 +114,8 @@ impl Registry {
         Self {
             slots: RwLock::new(slots),
             default_embedding: plan.default_embedding.clone(),
+            planned: plan.names.clone(),
+            named: plan.named,
             unloaded: Mutex::default(),
             store: Some(ModelStore { dir: plan.store.clone(), weight_limit: plan.weight_bytes }),
         }
@@ -121,7 +131,14 @@ impl Registry {
                 state: ModelState::Ready(Arc::new(model)),
             });
         }
-        Self { slots: RwLock::new(slots), default_embedding: None, unloaded: Mutex::default(), store: None }
+        Self {
+            slots: RwLock::new(slots),
+            default_embedding: None,
+            planned: Vec::new(),
+            named: false,
+            unloaded: Mutex::default(),
+            store: None,
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<ModelSlot>> {
@@ -256,6 +273,26 @@ impl Registry {
             }
             _ => Ok(None),
         }
+    }
+
+    /// True if no model of the plan is loading any more: each is ready, has failed or was unloaded.
+    pub(crate) fn has_decided(&self) -> bool {
+        let slots = self.read();
+        let mut planned = slots.iter().filter(|slot| self.planned.contains(&slot.name));
+        planned.all(|slot| !matches!(slot.state, ModelState::Loading(_)))
+    }
+
+    /// True if the models that the operator named are ready; of models that nobody named, one is
+    /// enough. Those taken out of service do not count: that was the operator's wish too.
+    pub(crate) fn serves_what_was_asked(&self) -> bool {
+        let slots = self.read();
+        let mut counted = slots.iter().filter(|slot| !matches!(slot.state, ModelState::Unloaded)).peekable();
+        if self.named {
+            let mut named = counted.filter(|slot| self.planned.contains(&slot.name));
+            return named.all(ModelSlot::is_ready);
+        }
+        // An empty store is served as it is: models come by a call.
+        counted.peek().is_none() || counted.any(ModelSlot::is_ready)
     }
 
     /// The entry of one model.
@@ -437,7 +474,8 @@ mod tests {
     fn a_store_that_cannot_be_read_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("gone");
-        let plan = ServePlan { store, names: Vec::new(), default_embedding: None, weight_bytes: 0 };
+        let plan =
+            ServePlan { store, names: Vec::new(), named: false, default_embedding: None, weight_bytes: 0 };
         let error = Registry::new(&plan).queue_load("a/a").unwrap_err();
         assert_eq!(error.reason(), "MODEL_FAILED");
         assert!(error.to_string().contains("gone: cannot be read as a directory"), "{error}");

@@ -93,6 +93,7 @@ pub struct Server {
     loader: LoaderThread,
     device: Option<OpenDevice>,
     announce_file: Option<PathBuf>,
+    lame_duck: Duration,
     drain: Duration,
 }
 
@@ -161,7 +162,7 @@ impl Server {
             grpc: ports::listen(config.listen, "--listen").await?,
             metrics_http: ports::listen(config.metrics_listen, "--metrics-listen").await?,
             http: HttpPort::open(config, service, &access).await?,
-            router: grpc::router(&api, access.clone(), health_service)?,
+            router: grpc::router(&api, access.clone(), health_service, config.max_connection_age)?,
             tls: ports::tls(config, Protocol::Grpc)?,
             room: config.connections,
             patience: config.patience,
@@ -175,6 +176,7 @@ impl Server {
             loader: waiting,
             device: None,
             announce_file: config.announce_file.clone(),
+            lame_duck: config.lame_duck,
             drain: config.drain,
         };
         // Before the first probe can come, which would find no name known.

@@ -82,6 +82,8 @@ pub(crate) struct Services {
     pub portals: Arc<[String]>,
     /// Stages of this process.
     pub stages: Arc<BTreeMap<StageName, StageEntry>>,
+    /// Cancelled when streams that have no end of their own are to end.
+    pub closed: CancellationToken,
 }
 
 /// Entrance of callers: the port's connections, and the rule for its calls.
@@ -116,7 +118,8 @@ impl Entrance {
 /// Names that `grpc.health.v1` answers for, besides "" for the process.
 const READY: &str = "ready";
 
-/// Serves until `stop`; requests in flight may take `drain` longer.
+/// Serves until the services are closed, and then what is in flight, as long as it takes; from
+/// `stop` on no health name serves.
 ///
 /// # Errors
 /// If the address cannot be bound or the transport fails.
@@ -125,12 +128,13 @@ pub(crate) async fn serve(
     listener: TcpListener,
     entrance: Entrance,
     stop: CancellationToken,
-    drain: Duration,
 ) -> Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
     // Alive before it is ready: a liveness probe must not restart a process whose database is away.
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    tokio::spawn(watch_readiness(reporter, entrance.ready(), services.pool.clone(), stop.clone()));
+    let closed = services.closed.clone();
+    let pool = services.pool.clone();
+    tokio::spawn(watch_readiness(reporter, entrance.ready(), pool, (stop, closed.clone())));
     entrance.access.watch();
     let reflection = tonic_reflection::server::Builder::configure()
         // Reflection lists registered files alone, and the health service brings its own.
@@ -139,25 +143,18 @@ pub(crate) async fn serve(
         .build_v1()
         .context("cannot build server reflection")?;
     let routes = routes(services).add_service(health).add_service(reflection);
-    let patience = stop.clone();
-    let server = tonic::transport::Server::builder()
+    tonic::transport::Server::builder()
         // Around every route, so that a service that is added later cannot be left open.
         .layer(entrance.gate)
         // A peer that is gone without a word would hold the room of its calls for ever.
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(connections::incoming(listener, entrance.port), async move {
-            stop.cancelled().await;
-        });
-    // The transport waits for open streams without limit: someone who watches a run would keep the
-    // process alive.
-    tokio::select! {
-        served = server => served.context("gRPC server failed"),
-        () = async { patience.cancelled().await; tokio::time::sleep(drain).await } => {
-            tracing::warn!("requests were cut off when the time to finish them was over");
-            Ok(())
-        }
-    }
+        .serve_with_incoming_shutdown(
+            connections::incoming(listener, entrance.port),
+            closed.cancelled_owned(),
+        )
+        .await
+        .context("gRPC server failed")
 }
 
 fn routes(services: Services) -> Routes {
@@ -188,18 +185,26 @@ fn routes(services: Services) -> Routes {
         .add_service(limited!(ExportServiceServer))
 }
 
-/// Keeps the health name "ready" and the flag true to whether the database answers.
+/// Keeps the health name "ready" and the flag true to whether the database answers, until `stop`;
+/// ends the watches of health when the process is `closed`.
 async fn watch_readiness(
-    reporter: HealthReporter,
+    mut reporter: HealthReporter,
     ready: Arc<AtomicBool>,
     pool: PgPool,
-    stop: CancellationToken,
+    (stop, closed): (CancellationToken, CancellationToken),
 ) {
     while !stop.is_cancelled() {
         // Asked and not concluded from the pool: a connection that lies there may be dead.
-        let answers = match pool.acquire().await {
-            Ok(mut connection) => connection.ping().await.is_ok(),
-            Err(_) => false,
+        let asked = async {
+            match pool.acquire().await {
+                Ok(mut connection) => connection.ping().await.is_ok(),
+                Err(_) => false,
+            }
+        };
+        // A pool that has no connection to give keeps its callers for half a minute.
+        let answers = tokio::select! {
+            answers = asked => answers,
+            () = stop.cancelled() => break,
         };
         let status = if answers {
             tonic_health::ServingStatus::Serving
@@ -218,6 +223,11 @@ async fn watch_readiness(
     ready.store(false, Ordering::Relaxed);
     reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     reporter.set_service_status(READY, tonic_health::ServingStatus::NotServing).await;
+    closed.cancelled().await;
+    // A watch has no end of its own and would hold the drain.
+    for name in ["", READY] {
+        reporter.clear_service_status(name).await;
+    }
 }
 
 /// Opens a port.

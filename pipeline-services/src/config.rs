@@ -131,7 +131,12 @@ struct Options {
     /// Directory of the on-disk embedding cache; no disk cache if unset
     #[arg(long, env = "OBSERVATORY_CACHE", global = true)]
     cache_dir: Option<PathBuf>,
-    /// Seconds that work in flight may take after a request to stop
+    /// Seconds for which the API is served on after a request to stop, with every health name
+    /// NOT_SERVING; workers take no new work meanwhile
+    #[arg(long, env = "OBSERVATORY_LAME_DUCK_SECONDS", default_value_t = 0, global = true,
+        value_parser = clap::value_parser!(u64).range(..=3600))]
+    lame_duck_seconds: u64,
+    /// Seconds that work in flight may take after that
     #[arg(long, env = "OBSERVATORY_DRAIN_SECONDS", default_value_t = 20, global = true)]
     drain_seconds: u64,
     /// Seconds that a claimed task stays its worker's without a sign of life
@@ -174,8 +179,10 @@ pub(crate) struct Config {
     pub reports_dir: PathBuf,
     /// Directory of the cache of vectors.
     pub cache_dir: Option<PathBuf>,
-    /// Seconds for work in flight after a request to stop.
-    pub drain_seconds: u64,
+    /// Time for which the API is served on after a request to stop.
+    pub lame_duck: Duration,
+    /// Time for work in flight after that.
+    pub drain: Duration,
     /// Leases and delays of the workers.
     pub timing: Timing,
     modules: BTreeMap<String, ModuleConfig>,
@@ -206,7 +213,8 @@ impl Config {
             announce_file: options.announce_file,
             reports_dir: options.reports_dir,
             cache_dir: options.cache_dir,
-            drain_seconds: options.drain_seconds,
+            lame_duck: Duration::from_secs(options.lame_duck_seconds),
+            drain: Duration::from_secs(options.drain_seconds),
             timing: timing(options.lease_seconds, options.backoff_seconds),
             modules,
         })

@@ -8,7 +8,7 @@ mod chat;
 use std::{fmt, time::Duration};
 
 pub(crate) use chat::{ChatRequest, Chatted};
-use observatory_client::{Connection, Credentials, Flags};
+use observatory_client::{BalancedConnection as Connection, Credentials, Flags};
 use observatory_proto::inference::v1::{
     Aggregation, ClassifiedText, ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings,
     ListModelsRequest, Model, ModelRef, ModelState, ModelTask, Truncation,
@@ -180,7 +180,8 @@ impl Options {
     }
 }
 
-/// Connection to the inference server; cheap to clone, connects when it is first used.
+/// Connection to the inference server, or to all of them under its name; cheap to clone, connects
+/// when it is first used.
 #[derive(Clone)]
 pub struct InferenceClient {
     connection: Option<Connection>,
@@ -350,7 +351,7 @@ fn connect(
             None => endpoint,
         }
     });
-    Ok(server.connect_lazy())
+    Ok(server.connect_balanced())
 }
 
 /// Returns whether a model answers questions of this kind, or will once it is loaded.

@@ -65,5 +65,5 @@ pub mod testing;
 mod growth;
 
 pub use config::Cli;
-pub use service::run;
+pub use service::{exit_code, run};
 pub use telemetry::start as start_telemetry;

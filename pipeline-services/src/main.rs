@@ -1,8 +1,8 @@
 //! `pipeline-services ROLE`: the stages and runs of the Labor Market Observatory.
 //!
 //! Parses the command line, starts telemetry and the runtime, and turns the outcome into an exit
-//! status: 0 when the role ended in order, 2 with one line on stderr when it did not. Everything
-//! else is in the library.
+//! status: 0 when the role ended in order; with one line on stderr 1 when a part of it broke down,
+//! and 2 when it could not begin. Everything else is in the library.
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // A closed stderr is nobody's problem.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::from(2)
+            ExitCode::from(observatory_pipeline::exit_code(&error))
         }
     }
 }

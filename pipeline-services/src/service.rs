@@ -3,14 +3,13 @@
 //! Nothing is served before the configuration was checked whole and the schema is recent enough; a
 //! request to stop gives work in flight its time and then gives back what is claimed.
 
+mod schema;
+mod stopping;
+
 use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    task::{JoinHandle, JoinSet},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinSet;
 
 use crate::scraper::stage::{self as visits, ScraperStage};
 use crate::{
@@ -32,18 +31,20 @@ use crate::{
     orchestrator::Orchestrator,
     reporter::stage::ReporterStage,
     stage::Stage,
-    store::{self, PgPool, StoreError},
+    store::{self, PgPool},
     vocabulary::VocabularySource,
     worker::{Announcements, Circuits, Counters, ModuleConfig, Worker},
 };
+pub use stopping::exit_code;
+use stopping::{Parts as Running, Signals, Stop};
 
 /// Tasks of a stage that works on each by itself, side by side at most. Not tuned: as many visits
 /// of portals as a process can keep at work.
 const SIDE_BY_SIDE: u32 = 8;
 
-/// Longest time that giving work back may take. Not tuned: with 20 s to finish, it ends within the
-/// 30 s that Kubernetes leaves.
-const GIVE_BACK: Duration = Duration::from_secs(3);
+/// Longest time that a server waits for the schema it needs. Not tuned: long enough for a migration
+/// that was begun at the same time; `wait-schema` is for longer ones.
+const SCHEMA_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs what the command line asks for, until it is done or the process is asked to stop.
 ///
@@ -52,51 +53,38 @@ const GIVE_BACK: Duration = Duration::from_secs(3);
 pub async fn run(cli: &Cli) -> Result<()> {
     let config = Config::new(cli)?;
     let pool = store::open(config.database_url.reveal(), config.database_connections, config.timing.lease)?;
+    // Before anything is waited for: the first process of a container has no other answer to a
+    // signal.
+    let mut signals = Signals::new()?;
     match cli.role {
         Role::Migrate => {
-            let version = store::migrate(&pool).await.map_err(flatten)?;
+            let version = schema::migrate(&pool, &mut signals).await?;
             let said = writeln!(std::io::stdout(), "schema version {version}");
             said.context("cannot write to the standard output")
         }
         Role::WaitSchema { min_version, timeout } => {
             let needed = min_version.unwrap_or_else(store::needed_schema_version);
-            wait_schema(&pool, needed, Duration::from_secs(timeout)).await
+            tracing::info!(schema.needed = needed, "waiting for the schema of the database");
+            schema::wait(&pool, needed, Duration::from_secs(timeout), &mut signals).await
         }
-        role => serve(role, &config, pool).await,
+        role => serve(role, &config, pool, signals).await,
     }
 }
 
-/// A store error with its cause on one line.
-fn flatten(error: StoreError) -> anyhow::Error {
-    anyhow::anyhow!(crate::telemetry::chain(&error))
-}
-
-async fn wait_schema(pool: &PgPool, needed: i64, patience: Duration) -> Result<()> {
-    let started = tokio::time::Instant::now();
-    loop {
-        match store::require_schema(pool, needed).await {
-            Ok(()) => return Ok(()),
-            Err(error) if started.elapsed() >= patience => return Err(flatten(error)),
-            // An old schema may be under migration, and a database that does not answer may be
-            // starting.
-            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
-        }
-    }
-}
-
-async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
+async fn serve(role: Role, config: &Config, pool: PgPool, mut signals: Signals) -> Result<()> {
     // Before anything is waited for, so that a mistake in the configuration is said at once.
     let entrance = config.callers.entrance(config.listen)?;
     let parts = Parts::new(config, pool.clone())?;
     let stages = parts.stages(role, config)?;
-    wait_schema(&pool, store::needed_schema_version(), Duration::from_secs(60)).await?;
+    let needed = store::needed_schema_version();
+    schema::wait(&pool, needed, SCHEMA_PATIENCE, &mut signals).await?;
     // Bound only now: an open port tells clients and probes that requests are served.
     let listener = api::bind(config.listen).await?;
     let metrics_listener = api::bind(config.metrics_listen).await?;
     let (address, metrics_address) = (listener.local_addr()?, metrics_listener.local_addr()?);
-    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+    let stop = Stop::default();
     let mut tasks = JoinSet::new();
-    let entries = start_workers(stages, config, &pool, (&stop, &cut), &mut tasks);
+    let entries = start_workers(stages, config, &pool, &stop, &mut tasks);
     let orchestrator = role.orchestrates().then(|| {
         // Of the configuration, not of this role: other processes may work on the other stages.
         let enabled = crate::config::STAGES.into_iter().filter(|stage| config.module(*stage).enabled);
@@ -104,11 +92,12 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
             .with_lease(config.timing.lease)
     });
     if let Some(orchestrator) = orchestrator.clone() {
-        let stop = stop.clone();
+        let stop = stop.work.clone();
         tasks.spawn(async move { orchestrator.run(stop).await });
     }
     let entries = Arc::new(entries);
-    tasks.spawn(metrics::serve(metrics_listener, entrance.clone(), Arc::clone(&entries), stop.clone()));
+    let closed = stop.closed.clone();
+    tasks.spawn(metrics::serve(metrics_listener, entrance.clone(), Arc::clone(&entries), closed));
     // After binding: only then is the port known where the configuration says 0.
     if let Some(path) = &config.announce_file {
         announce(path, address, metrics_address)?;
@@ -123,38 +112,11 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
         reporter: entries.contains_key(&StageName::Report).then_some(parts.reporter),
         portals: portals(config)?,
         stages: entries,
+        closed: stop.closed.clone(),
     };
-    let drain = Duration::from_secs(config.drain_seconds);
     // Not among the tasks: its error is that of the process.
-    let server = tokio::spawn(api::serve(services, listener, entrance, stop.clone(), drain));
-    until_stopped(tasks, server, (&stop, &cut), drain).await
-}
-
-/// Waits for a request to stop, and then for what is under way: as long as `drain`, or until the
-/// second request.
-async fn until_stopped(
-    mut tasks: JoinSet<()>,
-    server: JoinHandle<Result<()>>,
-    (stop, cut): (&CancellationToken, &CancellationToken),
-    drain: Duration,
-) -> Result<()> {
-    let mut signals = Signals::new()?;
-    signals.next().await;
-    tracing::info!("stopping");
-    stop.cancel();
-    let ended = async {
-        tasks_done(&mut tasks).await;
-        server.await.context("gRPC server panicked")?
-    };
-    tokio::select! {
-        ended = ended => return ended,
-        () = tokio::time::sleep(drain) => tracing::warn!("the time to finish work is over: it is given back"),
-        () = signals.next() => tracing::warn!("told to stop twice: work is given back"),
-    }
-    cut.cancel();
-    // What is still not given back comes back when its lease ends.
-    let _ = tokio::time::timeout(GIVE_BACK, tasks_done(&mut tasks)).await;
-    Ok(())
+    let server = tokio::spawn(api::serve(services, listener, entrance, stop.work.clone()));
+    Running { tasks, server, stop, signals }.until_stopped(config.lame_duck, config.drain).await
 }
 
 /// Names of the portals that runs visit; where their files lie with another process, those that the
@@ -259,13 +221,13 @@ fn start_workers(
     stages: Vec<Arc<dyn Stage>>,
     config: &Config,
     pool: &PgPool,
-    (stop, cut): (&CancellationToken, &CancellationToken),
+    stop: &Stop,
     tasks: &mut JoinSet<()>,
 ) -> BTreeMap<StageName, StageEntry> {
     let circuits = Arc::<Circuits>::default();
     let announcements = Arc::<Announcements>::default();
     tasks.spawn({
-        let (announcements, pool, stop) = (Arc::clone(&announcements), pool.clone(), stop.clone());
+        let (announcements, pool, stop) = (Arc::clone(&announcements), pool.clone(), stop.work.clone());
         async move { announcements.listen(&pool, &stop).await }
     });
     let mut entries = BTreeMap::new();
@@ -283,35 +245,12 @@ fn start_workers(
             let worker = Worker::new(Arc::clone(&stage), module, pool.clone())
                 .paced(config.timing, Arc::clone(&circuits), Arc::clone(&announcements))
                 .counted(Arc::clone(&counters));
-            let (stop, cut) = (stop.clone(), cut.clone());
+            let (stop, cut) = (stop.work.clone(), stop.cut.clone());
             tasks.spawn(async move { worker.run(stop, cut).await });
         }
         entries.insert(stage.name(), StageEntry { stage, config: module, counters });
     }
     entries
-}
-
-async fn tasks_done(tasks: &mut JoinSet<()>) {
-    while tasks.join_next().await.is_some() {}
-}
-
-/// Requests to stop.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 /// Writes the bound addresses whole or not at all.

@@ -66,16 +66,6 @@ pub enum StoreError {
         /// Version needed.
         needed: i64,
     },
-    /// The schema is that of a later version of the program.
-    #[error(
-        "database schema is at version {found}, newer than this binary knows ({known}); migrate with the newer program"
-    )]
-    SchemaTooNew {
-        /// Version found.
-        found: i64,
-        /// Newest version known.
-        known: i64,
-    },
     /// The server is older than any that is tested.
     #[error("the database server is PostgreSQL {0}; use PostgreSQL 16 to 18")]
     ServerTooOld(String),
@@ -94,6 +84,20 @@ pub enum StoreError {
     /// pgvector is older than is safe.
     #[error("pgvector {0} is too old; 0.8 or newer is needed")]
     PgvectorTooOld(String),
+}
+
+impl StoreError {
+    /// Returns whether waiting can mend it: a server that starts, a schema under migration. A wrong
+    /// password, an unknown database or a certificate that nobody trusts stay as they are.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::SchemaTooOld { .. } => true,
+            // By rustls, of a certificate or a handshake; sqlx hands them on as they are.
+            Self::Unreachable(sqlx::Error::Io(error)) => error.kind() != std::io::ErrorKind::InvalidData,
+            Self::Unreachable(error) | Self::Statement(error) => is_transient(error),
+            _ => false,
+        }
+    }
 }
 
 /// Reads a text of a row as one of the values that its column may hold.
@@ -183,14 +187,24 @@ pub(crate) async fn begin_view(connection: &mut PgConnection) -> SqlResult<Trans
     connection.begin_with("begin isolation level repeatable read, read only").await
 }
 
+/// Time in which a server answers a connection, or is taken to be away: a network that drops
+/// packets says nothing for minutes. Not tuned: far above a handshake of TLS across an ocean.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// A connection of its own, at once or with the reason why not: a pool would go on trying.
 async fn reach(pool: &PgPool) -> Result<PgConnection, StoreError> {
-    PgConnection::connect_with(&pool.connect_options()).await.map_err(StoreError::Unreachable)
+    let options = pool.connect_options();
+    let connected = match tokio::time::timeout(CONNECT, PgConnection::connect_with(&options)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    };
+    connected.map_err(StoreError::Unreachable)
 }
 
-/// Brings the schema to this binary's version; two migrators at once are serialised by an advisory
-/// lock. A schema of `obs_owner` is changed as `obs_owner`, so that each of its members may do so
-/// next time.
+/// Brings the schema to this binary's version and returns the version; two migrators at once are
+/// serialised by an advisory lock. A newer schema is left as it is: it serves an older program too,
+/// which a rollback brings back. A schema of `obs_owner` is changed as `obs_owner`, so that each of
+/// its members may do so next time.
 ///
 /// # Errors
 /// If the database is not reachable, a migration fails, or pgvector is older than 0.8 or missing
@@ -202,7 +216,8 @@ pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
     let (found, known) = (schema_version(&mut connection).await?, needed_schema_version());
     // Before the first write: an older program must not change a newer database.
     if found > known {
-        return Err(StoreError::SchemaTooNew { found, known });
+        tracing::warn!(schema.found = found, schema.known = known, "a newer schema: nothing to do");
+        return Ok(found);
     }
     install_pgvector(&mut connection).await?;
     become_owner(&mut connection).await?;

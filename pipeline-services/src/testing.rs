@@ -194,5 +194,5 @@ pub mod taxonomy {
 
 /// `crate::worker`.
 pub mod worker {
-    pub use crate::worker::{ModuleConfig, Worker};
+    pub use crate::worker::{ModuleConfig, Timing, Worker};
 }

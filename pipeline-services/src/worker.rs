@@ -24,8 +24,9 @@ use crate::{
 };
 pub(crate) use announcements::Announcements;
 pub use module::ModuleConfig;
+pub(crate) use pace::Circuits;
+pub use pace::Timing;
 use pace::jittered;
-pub(crate) use pace::{Circuits, Timing};
 use settle::Verdict;
 
 mod announcements;

@@ -31,6 +31,10 @@ mod portals;
 mod privileges;
 #[path = "e2e/review.rs"]
 mod review;
+#[path = "e2e/rollout.rs"]
+mod rollout;
+#[path = "e2e/schema.rs"]
+mod schema;
 #[path = "e2e/site.rs"]
 mod site;
 #[path = "e2e/survival.rs"]

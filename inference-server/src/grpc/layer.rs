@@ -1,6 +1,9 @@
 //! The tower layer around every call: request id, span, deadline, and what the call came to.
 //!
-//! It sees every call before a service does, and every answer after; services know nothing of it.
+//! It sees every call before a service does, and every answer after; services know nothing of it. A
+//! stream counts by how it ended.
+
+mod counted;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -21,6 +24,7 @@ use super::status;
 use crate::error::Error;
 use crate::metrics::{Metrics, Ongoing};
 use crate::service::call::{CallContext, LONGEST_ID};
+use counted::Counted;
 use observatory_server::connections::{Held, Origin};
 
 /// Header of the caller's request id, by the name that proxies such as Envoy use.
@@ -114,7 +118,7 @@ where
             trace.parent = header(request.headers(), "traceparent").unwrap_or_default(),
         );
         let metrics = Arc::clone(&self.layer.metrics);
-        let ongoing = metrics.began(method);
+        let ongoing = metrics.began(method, deadline);
         // A connection that only asks for health has no call under way, so it may be closed for
         // room.
         let origin = request.extensions().get::<Origin>().filter(|_| ours);
@@ -169,16 +173,19 @@ impl Observed {
             self.metrics.refused(error.reason());
             response = status::to_status(&error).into_http();
         }
-        // A stream that fails later has its code in the trailers, which are not seen here: it
-        // counts by how it began.
-        let code = code_of(response.headers());
-        self.ongoing.answered(code_name(code));
-        self.label(&mut response, code);
+        // Refusals have their code in the headers, all else in the trailers behind its messages.
+        let Some(status) = Status::from_header_map(response.headers()) else {
+            let ongoing = self.label(&mut response, Code::Ok);
+            return Ok(response.map(|body| Body::new(Counted::new(body, ongoing))));
+        };
+        self.ongoing.answered(code_name(status.code()));
+        self.label(&mut response, status.code());
         Ok(response)
     }
 
-    /// Adds what the call came to: its id, the model's revision, and the time of a refusal.
-    fn label(self, response: &mut Response<Body>, code: Code) {
+    /// Adds what the call came to: its id, the model's revision, and the time of a refusal. Returns
+    /// the guard that counts it.
+    fn label(self, response: &mut Response<Body>, code: Code) -> Ongoing {
         let given = self.context.request_id().and_then(|id| HeaderValue::from_str(id).ok());
         response.headers_mut().insert(REQUEST_ID, given.unwrap_or(self.id));
         if let Some(revision) = self.context.revision().and_then(|text| HeaderValue::from_str(text).ok()) {
@@ -190,6 +197,7 @@ impl Observed {
             let refusal = Refusal { decoded, metrics: self.metrics };
             response.extensions_mut().insert(Arc::new(refusal));
         }
+        self.ongoing
     }
 }
 
@@ -269,11 +277,6 @@ static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
 
 fn method_label(path: &str) -> &'static str {
     METHODS.get(path).map_or(OTHER, String::as_str)
-}
-
-/// The code of an answer: refusals carry it in the headers, an answer without one there succeeded.
-fn code_of(headers: &HeaderMap) -> Code {
-    Status::from_header_map(headers).map_or(Code::Ok, |status| status.code())
 }
 
 fn code_name(code: Code) -> &'static str {

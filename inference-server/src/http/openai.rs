@@ -170,7 +170,8 @@ fn too_large(limit: usize) -> Response {
 
 /// Counts the call where those over gRPC are counted.
 async fn count(State(service): State<Service>, request: Request, next: Next) -> Response {
-    let mut ongoing = service.metrics().began(method_label(request.method().as_str(), request.uri().path()));
+    let method = method_label(request.method().as_str(), request.uri().path());
+    let mut ongoing = service.metrics().began(method, None);
     let response = next.run(request).await;
     ongoing.answered(grpc_code(response.status()));
     response

@@ -17,6 +17,8 @@ pub struct ServePlan {
     pub store: PathBuf,
     /// `organisation/name` of the models, in order of preference.
     pub names: Vec<String>,
+    /// True if the operator named them; false if they are all that the store has.
+    pub named: bool,
     /// Default model for embeddings; `None` picks the first model that embeds.
     pub default_embedding: Option<String>,
     /// Byte limit on the weights of all models together.
@@ -48,6 +50,7 @@ impl ServePlan {
         Ok(Self {
             store: store.to_owned(),
             names,
+            named: !requested.is_empty(),
             default_embedding: default_embedding.map(str::to_owned),
             weight_bytes: u64::MAX,
         })

@@ -30,6 +30,7 @@ mod openai;
 mod process;
 mod published;
 mod queue;
+mod rollout;
 mod serving;
 mod smollm2;
 mod store;

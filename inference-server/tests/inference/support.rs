@@ -191,6 +191,7 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
 pub(crate) struct Running {
     pub(crate) stop: Stop,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) grpc: std::net::SocketAddr,
     pub(crate) metrics: std::net::SocketAddr,
     pub(crate) http: Option<std::net::SocketAddr>,
     pub(crate) channel: Channel,
@@ -201,12 +202,13 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start(server: Server, store: Option<TempDir>) -> Self {
         let stop = Stop::default();
-        let uri = format!("http://{}", server.grpc_addr().unwrap());
+        let grpc = server.grpc_addr().unwrap();
+        let uri = format!("http://{grpc}");
         let (metrics, admission) = (server.metrics_addr().unwrap(), server.admission());
         let http = server.http_addr();
         let ended = tokio::spawn(server.run(stop.clone()));
         let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
-        Self { stop, admission, metrics, http, channel, ended, _store: store }
+        Self { stop, admission, grpc, metrics, http, channel, ended, _store: store }
     }
 
     /// Fixtures, loaded as a real start loads them; returns once all have been.

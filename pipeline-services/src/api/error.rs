@@ -61,6 +61,11 @@ pub(super) fn precondition(message: impl Into<String>) -> Status {
     with_reason(Code::FailedPrecondition, "PRECONDITION", message)
 }
 
+/// A process that is asked to stop; another one answers.
+pub(super) fn stopping() -> Status {
+    with_reason(Code::Unavailable, "STOPPING", "this process is stopping; ask again")
+}
+
 /// A caller that nobody knows.
 pub(super) fn unauthenticated(message: impl Into<String>) -> Status {
     with_reason(Code::Unauthenticated, "UNAUTHENTICATED", message)

@@ -313,6 +313,10 @@ impl Services {
                 () = tokio::time::sleep(WATCH) => {}
                 // Without it a caller who has left would be noticed only when the run changes.
                 () = sender.closed() => return,
+                () = self.closed.cancelled() => {
+                    let _ = sender.send(Err(error::stopping())).await;
+                    return;
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 //! | check everything, ask nothing of the network | [`Credentials::server`] |
 //! | limits and intervals of the transport | [`Server::tuned`] |
 //! | connect; the connection shows the token with every call | [`Connection`] |
+//! | the same to every address of a name, calls spread over those that serve | [`BalancedConnection`] |
 //!
 //! Promises:
 //!
@@ -18,6 +19,7 @@
 //! `proto/client/examples/embed.rs` is a whole program. Read on in `docs/inference-server.md`
 //! ("TLS and callers").
 
+mod balance;
 mod tls;
 mod token;
 
@@ -30,11 +32,15 @@ use tonic::codegen::http::Uri;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
+pub use balance::{Balanced, Resolving};
 pub use tls::{HandshakeError, Wanted, wanted};
 pub use token::Bearer;
 
 /// A channel whose calls carry the bearer token.
 pub type Connection = InterceptedService<Channel, Bearer>;
+
+/// The same over the servers of a name.
+pub type BalancedConnection = InterceptedService<Balanced, Bearer>;
 
 /// Reasons why a server cannot be called with the given credentials.
 #[derive(Debug, thiserror::Error)]
@@ -402,6 +408,39 @@ impl Server {
             None => self.endpoint.connect_lazy(),
         };
         InterceptedService::new(channel, self.bearer)
+    }
+
+    /// Connects to every address of the host's name on first use, looks the name up again every few
+    /// seconds, and gives each call to the server with the fewest that says it is ready. Must be
+    /// called inside a runtime.
+    pub fn connect_balanced(self) -> BalancedConnection {
+        let (host, port) = self.place();
+        self.connect_balanced_by(move || {
+            let host = host.clone();
+            Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+        })
+    }
+
+    /// The same where something else than the system says which addresses there are.
+    pub fn connect_balanced_by(
+        self,
+        resolve: impl Fn() -> Resolving + Send + Sync + 'static,
+    ) -> BalancedConnection {
+        let Self { endpoint, dial, bearer } = self;
+        let connect = move |address| match &dial {
+            Some(dial) => endpoint.connect_with_connector_lazy(dial.clone().at(address).connector()),
+            None => endpoint.connect_with_connector_lazy(balance::plain(address)),
+        };
+        InterceptedService::new(Balanced::new(resolve, connect), bearer)
+    }
+
+    /// Host and port to look up.
+    fn place(&self) -> (String, u16) {
+        let uri = self.endpoint.uri();
+        // An address of IPv6 stands in brackets in a URL alone.
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        // That of the dial has a port; a bare http:// has that of HTTP.
+        (host.to_owned(), uri.port_u16().unwrap_or(80))
     }
 }
 

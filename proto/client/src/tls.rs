@@ -5,6 +5,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -114,6 +115,8 @@ pub(crate) struct Dial {
     name: ServerName<'static>,
     host: String,
     port: u16,
+    /// One address of the host; `None` tries all of them.
+    address: Option<SocketAddr>,
 }
 
 impl Dial {
@@ -121,7 +124,12 @@ impl Dial {
     pub(crate) fn new(files: Files, host: &str, port: Option<u16>) -> Option<Self> {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host.clone()).ok()?;
-        Some(Self { files, name, host, port: port.unwrap_or(443) })
+        Some(Self { files, name, host, port: port.unwrap_or(443), address: None })
+    }
+
+    /// The same at one address of the host.
+    pub(crate) fn at(self, address: SocketAddr) -> Self {
+        Self { address: Some(address), ..self }
     }
 
     /// Host and port as in a URL.
@@ -144,7 +152,10 @@ impl Dial {
     async fn connect(self) -> Result<TokioIo<TlsStream<TcpStream>>, BoxError> {
         // The files are few and small, and read once per connection: not worth a thread.
         let connector = TlsConnector::from(Arc::new(self.files.config()?));
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let stream = match self.address {
+            Some(address) => TcpStream::connect(address).await?,
+            None => TcpStream::connect((self.host.as_str(), self.port)).await?,
+        };
         // Calls are small messages, which would be held back to be sent together.
         stream.set_nodelay(true)?;
         let handshake = connector.connect(self.name.clone(), stream).await;

@@ -23,7 +23,7 @@ use observatory_pipeline::testing::{
         runs::{self, Run},
         tasks::{self, NewTask, Subject, Task},
     },
-    worker::{ModuleConfig, Worker},
+    worker::{ModuleConfig, Timing, Worker},
 };
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
@@ -470,6 +470,34 @@ async fn work_that_is_cut_off_is_given_back_untouched(pool: PgPool) {
     let costs: i64 =
         sqlx::query_scalar("select sum(retry_count + losses) from task").fetch_one(&pool).await.unwrap();
     assert_eq!(costs, 0);
+}
+
+/// A request to stop that leaves time to finish must leave the lease as well.
+#[sqlx::test(migrations = "../migrations")]
+async fn a_batch_that_outlasts_its_lease_after_a_stop_is_kept(pool: PgPool) {
+    with_tasks(&pool, 1).await;
+    let stage = Silent { inner: Scripted::new(&pool, Extract, Box::new(extracted)), checkpoints: 5 };
+    let lease = Duration::from_secs(1);
+    let worker = Worker::new(Arc::new(stage), ModuleConfig::default(), pool.clone()).paced(
+        Timing { lease, ..Timing::default() },
+        Arc::default(),
+        Arc::default(),
+    );
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+    let running = tokio::spawn({
+        let stop = stop.clone();
+        async move { worker.run(stop, cut).await }
+    });
+    while states(&pool).await != [("running".to_owned(), 1)] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.cancel();
+    // As the orchestrator does, for the three leases that the batch takes.
+    while !running.is_finished() {
+        assert_eq!(tasks::reap(&mut pool.acquire().await.unwrap()).await.unwrap(), 0);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(states(&pool).await, [("done".to_owned(), 1)]);
 }
 
 #[sqlx::test(migrations = "../migrations")]

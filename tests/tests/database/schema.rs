@@ -166,6 +166,18 @@ async fn migrating_an_empty_database_reaches_the_needed_version(pool: PgPool) {
     assert_eq!(version, store::needed_schema_version());
     assert_eq!(store::migrate(&pool).await.unwrap(), version);
     store::require_schema(&pool, version).await.unwrap();
+    // As after a downgrade of the program: the schema stays, and so does all that is in it.
+    let newer = version + 1;
+    sqlx::query(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values ($1, 'of a later program', true, '', 0)",
+    )
+    .bind(newer)
+    .execute(&pool)
+    .await
+    .unwrap();
+    assert_eq!(store::migrate(&pool).await.unwrap(), newer);
+    store::require_schema(&pool, version).await.unwrap();
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -21,5 +21,7 @@ mod inference;
 mod intake;
 #[path = "chaos/proxy.rs"]
 mod proxy;
+#[path = "chaos/stopping.rs"]
+mod stopping;
 #[path = "chaos/workers.rs"]
 mod workers;

@@ -205,13 +205,14 @@ impl Trial {
         let mut command = Command::new(program("pipeline-services"));
         command
             .args([role, "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--backoff-seconds", "0.2"])
-            .args(["--drain-seconds", "2"])
             .args(flags)
             .arg("--announce-file")
             .arg(&announced)
             .arg("--config")
             .arg(self.dir.path().join("observatory.toml"))
             .env("DATABASE_URL", &self.url)
+            // Not as a flag, which none of `flags` could change.
+            .env("OBSERVATORY_DRAIN_SECONDS", "2")
             .env("OBSERVATORY_INFERENCE", &self.inference)
             .env("OBSERVATORY_REPORTS", self.reports())
             .env_remove("OBSERVATORY_CACHE")
