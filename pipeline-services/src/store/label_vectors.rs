@@ -141,8 +141,8 @@ pub(crate) async fn nearest(
     // Lateral, so that each text is a scan of its own through the index; the expression must be the
     // index's own, so the dimension and the model stand as literals. `offset 0` keeps the filter a
     // filter: as a join, the planner would compare every label of the taxonomy. `+ 0`, since of one
-    // that was stored a moment ago the planner expects one row, and would read all of its labels for
-    // each of these.
+    // that was stored a moment ago the planner expects one row, and would read all of its labels
+    // for each of these.
     let statement = format!(
         "select q.place, l.uri, max(n.cosine)::real
          from unnest($1::vector[]) with ordinality as q (vec, place)

@@ -98,7 +98,7 @@ async fn every_row_is_read_once_and_written_once(pool: PgPool) {
     let csv = exported(&pool, Subject::Skills, Format::Csv(Dialect::Plain), Some("q")).await;
     assert_eq!(csv.len() as i64, 1 + sighted * SKILLS);
     assert!(
-        csv[1].ends_with("https://p.example,description,body,23,28,Manejo de Excel.,lexicon,0.9,required,observatory:skill/skill-1"),
+        csv[1].ends_with("https://p.example,description,body,23,28,Manejo de Excel.,lexicon,0.9,required,observatory:skill/skill-1,,,"),
         "{}",
         csv[1]
     );

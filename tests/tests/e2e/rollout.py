@@ -13,13 +13,20 @@ import time
 
 import grpc
 
-# As callers of a mesh have it by default: round robin over the addresses, and no retry policy.
-OPTIONS = [
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-    # A list of addresses, or the path of a socket, is no name that HTTP knows.
-    ("grpc.default_authority", "inference.test"),
-]
 PATIENCE = 60
+
+
+def options(target):
+    """Round robin over the addresses and no retry policy, as callers of a mesh have it by default."""
+    config = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if not target.startswith("unix:"):
+        # Where no proxy chooses: a server that listens may still be loading its model.
+        config["healthCheckConfig"] = {"serviceName": "ready"}
+    return [
+        ("grpc.service_config", json.dumps(config)),
+        # A list of addresses, or the path of a socket, is no name that HTTP knows.
+        ("grpc.default_authority", "inference.test"),
+    ]
 
 
 class Report:
@@ -64,7 +71,7 @@ def call_steadily(unary, request, rate, stopped, report):
 
 def main():
     target, plan = sys.argv[1], json.loads(sys.argv[2])
-    channel = grpc.insecure_channel(target, OPTIONS)
+    channel = grpc.insecure_channel(target, options(target))
     (method, request), (text_method, text) = plan["call"], plan["text"]
     unary, stream = channel.unary_unary(method), channel.unary_stream(text_method)
     request, text = bytes.fromhex(request), bytes.fromhex(text)
