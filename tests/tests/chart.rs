@@ -10,6 +10,8 @@ mod helm;
 mod image;
 #[path = "chart/manifest.rs"]
 mod manifest;
+#[path = "chart/mesh.rs"]
+mod mesh;
 #[path = "chart/network.rs"]
 mod network;
 #[path = "chart/policy.rs"]
