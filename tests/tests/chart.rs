@@ -12,6 +12,8 @@ mod image;
 mod manifest;
 #[path = "chart/mesh.rs"]
 mod mesh;
+#[path = "chart/monitoring.rs"]
+mod monitoring;
 #[path = "chart/network.rs"]
 mod network;
 #[path = "chart/policy.rs"]
