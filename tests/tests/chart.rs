@@ -2,6 +2,8 @@
 //!
 //! Needs no cluster: admission, defaulting, quotas and scheduling are not covered here.
 
+#[path = "chart/combinations.rs"]
+mod combinations;
 #[path = "chart/features.rs"]
 mod features;
 #[path = "chart/helm.rs"]
