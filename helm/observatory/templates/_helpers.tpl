@@ -31,28 +31,78 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: {{ .component | quote }}
 {{- end -}}
 
-{{/* Pods carry no chart version: a change of the chart alone restarts nothing. */}}
+{{/* A map of strings, one quoted entry a line. */}}
+{{- define "observatory.strings" -}}
+{{- range $key, $value := . }}
+{{ $key | quote }}: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels that a user cannot replace, as JSON: what the selectors look for, and what says whose the object is.
+     Arguments: root, component. */}}
+{{- define "observatory.fixedLabels" -}}
+{{- dict "app.kubernetes.io/name" (include "observatory.name" .root)
+    "app.kubernetes.io/instance" .root.Release.Name
+    "app.kubernetes.io/component" .component
+    "app.kubernetes.io/version" .root.Chart.AppVersion
+    "app.kubernetes.io/part-of" "observatory" | toJson -}}
+{{- end -}}
+
+{{/* Labels of a pod. It carries no chart version: a change of the chart alone restarts nothing.
+     Arguments: root, component, server, spec (its podLabels). */}}
 {{- define "observatory.podLabels" -}}
-{{ include "observatory.selectorLabels" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: "observatory"
+{{- $own := include "observatory.meshLabels" . | fromJson -}}
+{{- $fixed := include "observatory.fixedLabels" . | fromJson -}}
+{{- $added := mergeOverwrite dict .root.Values.commonLabels .root.Values.podLabels (default dict (get .spec "podLabels")) -}}
+{{- include "observatory.strings" (mergeOverwrite $added $own $fixed) | trim -}}
 {{- end -}}
 
 {{- define "observatory.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | quote }}
-{{ include "observatory.podLabels" . }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
+{{- $fixed := include "observatory.fixedLabels" . | fromJson -}}
+{{- $_ := set $fixed "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- $_ := set $fixed "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
+{{- include "observatory.strings" (mergeOverwrite dict .root.Values.commonLabels (default dict .labels) $fixed) | trim -}}
 {{- end -}}
 
+{{/* Metadata of an object. Arguments: root, component, name, annotations (a map, may be absent), labels (likewise). */}}
+{{- define "observatory.metadata" -}}
+name: {{ .name | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
+labels:
+  {{- include "observatory.labels" . | nindent 2 }}
+{{- with .annotations }}
+annotations:
+  {{- include "observatory.strings" . | trim | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The hook's account is another one than the release's: an object that a hook made has no owner, and Helm would refuse to
+     take it over when the mode changes. */}}
 {{- define "observatory.serviceAccountName" -}}
 {{- if .root.Values.serviceAccount.create -}}
-{{- printf "%s-%s" (include "observatory.fullname" .root) .component -}}
+{{- $hook := and (eq .component "migrations") (eq .root.Values.migrations.mode "hook") -}}
+{{- printf "%s-%s%s" (include "observatory.fullname" .root) .component (ternary "-hook" "" $hook) -}}
 {{- else -}}
 {{- default "default" .root.Values.serviceAccount.name -}}
 {{- end -}}
 {{- end -}}
 
-{{/* The image of a component. The inference server may use its own; a GPU asks for the CUDA build. */}}
+{{/* The GPU that the inference server asks for, as JSON: of a named profile, or of the values themselves. */}}
+{{- define "observatory.gpu" -}}
+{{- $gpu := .Values.inference.gpu -}}
+{{- $result := dict "resourceName" $gpu.resourceName "count" $gpu.count "tolerations" $gpu.tolerations "nodeSelector" dict -}}
+{{- $_ := set $result "imageTagSuffix" "cuda" -}}
+{{- $_ := set $result "runtimeClassName" "" -}}
+{{- with $gpu.profile -}}
+{{- with get $.Values.gpuProfiles . -}}
+{{- $suffix := printf "cuda-sm%s" (.computeCapability | replace "." "") -}}
+{{- $result = merge (dict "count" $gpu.count "imageTagSuffix" (default $suffix .imageTagSuffix)) . -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $result -}}
+{{- end -}}
+
+{{/* The image of a component. The inference server may use its own; a GPU asks for a CUDA build. */}}
 {{- define "observatory.image" -}}
 {{- $values := .root.Values -}}
 {{- $repository := $values.image.repository -}}
@@ -65,12 +115,8 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 {{- $digest = $own.digest -}}
 {{- else if $own.tag -}}
 {{- $tag = $own.tag -}}
-{{- $digest = "" -}}
 {{- else if $values.inference.gpu.enabled -}}
-{{- $tag = printf "%s-cuda" $tag -}}
-{{- $digest = "" -}}
-{{- else if $own.repository -}}
-{{- $digest = "" -}}
+{{- $tag = printf "%s-%s" $tag (include "observatory.gpu" .root | fromJson).imageTagSuffix -}}
 {{- end -}}
 {{- end -}}
 {{- with $values.global.imageRegistry -}}
@@ -84,13 +130,9 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 {{- end -}}
 
 {{/* The command that waits for the schema and the one that makes it: the only places that name them.
-     Without --min-version a binary waits for the newest migration it knows. */}}
+     A binary waits for the newest migration it knows. */}}
 {{- define "observatory.waitSchemaArgs" -}}
-{{- $args := list "wait-schema" "--timeout" (.Values.migrations.waitSeconds | int | toString) -}}
-{{- with .Values.database.schemaVersion -}}
-{{- $args = concat $args (list "--min-version" .) -}}
-{{- end -}}
-{{- toJson $args -}}
+{{- list "wait-schema" "--timeout" (.Values.migrations.waitSeconds | int | toString) | toJson -}}
 {{- end -}}
 
 {{- define "observatory.migrateArgs" -}}
@@ -101,6 +143,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 {{- define "observatory.grpcPort" -}}50051{{- end -}}
 {{- define "observatory.metricsPort" -}}9464{{- end -}}
 
+{{/* Argument: http (the port of the HTTP door, 0 where there is none). */}}
 {{- define "observatory.containerPorts" -}}
 - name: "grpc"
   containerPort: {{ include "observatory.grpcPort" . }}
@@ -108,6 +151,18 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 - name: "metrics"
   containerPort: {{ include "observatory.metricsPort" . }}
   protocol: "TCP"
+{{- if .http }}
+- name: "http"
+  containerPort: {{ int .http }}
+  protocol: "TCP"
+{{- end }}
+{{- end -}}
+
+{{/* Families of a Service. Argument: the root. */}}
+{{- define "observatory.serviceFamilies" -}}
+{{- with .Values.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . | quote }}
+{{- end }}
 {{- end -}}
 
 {{/* "tls" (a Secret's name) is set for a server that speaks it: a proxy that reads appProtocol must not take its
@@ -123,11 +178,28 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
   targetPort: "metrics"
   protocol: "TCP"
   appProtocol: "http"
+{{- if .http }}
+- name: "http"
+  port: {{ int .http }}
+  targetPort: "http"
+  protocol: "TCP"
+  appProtocol: {{ ternary "https" "http" (not (empty .tls)) | quote }}
+{{- end }}
 {{- end -}}
 
-{{/* Where callers find the inference server: the mesh balances a ClusterIP, a client balances the headless name. */}}
+{{/* Port of the inference server's HTTP door, 0 where it is closed. Argument: the root. */}}
+{{- define "observatory.httpPort" -}}
+{{- with .Values.inference.http -}}{{- ternary (int .port) 0 .enabled -}}{{- end -}}
+{{- end -}}
+
+{{/* "true" where proxies stand next to the servers. Argument: the root. */}}
+{{- define "observatory.sidecars" -}}
+{{- if has .Values.mesh.mode (list "istio" "linkerd") -}}true{{- end -}}
+{{- end -}}
+
+{{/* Where callers find the inference server: sidecars balance a ClusterIP, a client balances the headless name. */}}
 {{- define "observatory.inferenceUrl" -}}
-{{- $suffix := ternary "-headless" "" (eq .Values.mesh.mode "none") -}}
+{{- $suffix := ternary "" "-headless" (not (empty (include "observatory.sidecars" .))) -}}
 {{- $scheme := ternary "https" "http" (not (empty .Values.inference.tls.existingSecret)) -}}
 {{- printf "%s://%s-inference%s.%s.svc:%s" $scheme (include "observatory.fullname" .) $suffix .Release.Namespace (include "observatory.grpcPort" .) -}}
 {{- end -}}
@@ -137,34 +209,43 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 {{- printf "%s://%s-orchestrator.%s.svc:%s" $scheme (include "observatory.fullname" .) .Release.Namespace (include "observatory.grpcPort" .) -}}
 {{- end -}}
 
-{{/* 5 s until endpoints have forgotten the pod, the drain itself, 10 s to release devices and exit. */}}
+{{/* Serving on until endpoints have forgotten the pod, the drain itself, 15 s to release devices and exit.
+     Arguments: root, spec. */}}
 {{- define "observatory.gracePeriod" -}}
-{{- add 5 (int .drainSeconds) 10 -}}
+{{- add (int .root.Values.lameDuckSeconds) (int .spec.drainSeconds) 15 -}}
 {{- end -}}
 
-{{/* Native gRPC probes on the health names "" (the process) and "ready" (its dependencies, or its models). They speak no
-     TLS: where "tls" is set the server is asked for the same names over HTTP, on the port of its metrics. */}}
+{{/* "true" where a kubelet's gRPC probes would not be answered: they speak no TLS and have no identity in a mesh, and
+     linkerd admits without one only HTTP. Arguments: root, tls (a Secret's name). */}}
+{{- define "observatory.probesByHttp" -}}
+{{- $mesh := .root.Values.mesh -}}
+{{- if or .tls (and (eq $mesh.mode "linkerd") (or $mesh.authorization.enabled $mesh.strictMtls)) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Native gRPC probes on the health names "" (the process) and "ready" (its dependencies, or its models). Where
+     these would not be answered the server is asked for the same over HTTP, on the port of its metrics.
+     Arguments: probes, http ("true" or empty). */}}
 {{- define "observatory.probes" -}}
 {{- $period := int .probes.periodSeconds -}}
 startupProbe:
-  {{- include "observatory.probe" (dict "tls" .tls "service" "") | nindent 2 }}
+  {{- include "observatory.probe" (dict "http" .http "service" "") | nindent 2 }}
   periodSeconds: {{ $period }}
   timeoutSeconds: {{ int .probes.timeoutSeconds }}
   failureThreshold: {{ div (add (int .probes.startupBudgetSeconds) (sub $period 1)) $period }}
 livenessProbe:
-  {{- include "observatory.probe" (dict "tls" .tls "service" "") | nindent 2 }}
+  {{- include "observatory.probe" (dict "http" .http "service" "") | nindent 2 }}
   periodSeconds: {{ $period }}
   timeoutSeconds: {{ int .probes.timeoutSeconds }}
   failureThreshold: {{ int .probes.failureThreshold }}
 readinessProbe:
-  {{- include "observatory.probe" (dict "tls" .tls "service" "ready") | nindent 2 }}
+  {{- include "observatory.probe" (dict "http" .http "service" "ready") | nindent 2 }}
   periodSeconds: {{ $period }}
   timeoutSeconds: {{ int .probes.timeoutSeconds }}
   failureThreshold: {{ int .probes.failureThreshold }}
 {{- end -}}
 
 {{- define "observatory.probe" -}}
-{{- if .tls -}}
+{{- if .http -}}
 httpGet:
   port: "metrics"
   path: {{ ternary "/readyz" "/livez" (eq .service "ready") | quote }}
@@ -209,51 +290,37 @@ seccompProfile:
 {{- range $kind := list "requests" "limits" }}
 {{ $kind }}:
 {{- range $name, $quantity := index $resources $kind }}
-  {{ $name }}: {{ $quantity | toString | quote }}
+  {{ $name | quote }}: {{ $quantity | toString | quote }}
 {{- end }}
 {{- with $gpu }}
-  {{ .resourceName }}: {{ .count | int | toString | quote }}
+  {{ .resourceName | quote }}: {{ .count | int | toString | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
 
-{{/* Mesh: labels and annotations of a pod. Arguments: root, server (false for Jobs, which a sidecar would keep alive). */}}
-{{- define "observatory.meshLabels" -}}
-{{- if eq .root.Values.mesh.mode "istio" }}
-sidecar.istio.io/inject: {{ ternary "true" "false" .server | quote }}
-{{- end }}
-{{- end -}}
-
-{{- define "observatory.meshAnnotations" -}}
-{{- $values := .root.Values -}}
-{{- if eq $values.mesh.mode "linkerd" }}
-linkerd.io/inject: {{ ternary "enabled" "disabled" .server | quote }}
-{{- if and .server $values.mesh.excludeDatabasePort }}
-config.linkerd.io/skip-outbound-ports: {{ $values.database.port | int | toString | quote }}
-{{- end }}
-{{- else if and (eq $values.mesh.mode "istio") .server $values.mesh.excludeDatabasePort }}
-traffic.sidecar.istio.io/excludeOutboundPorts: {{ $values.database.port | int | toString | quote }}
-{{- end }}
-{{- end -}}
-
-{{/* Scheduling fields shared by every workload. Arguments: root, component, spec (the component's values), tolerations. */}}
+{{/* Where a pod runs. A component's own value replaces the global one. Arguments: root, component, spec, and of a GPU
+     tolerations and nodeSelector, which are added. */}}
 {{- define "observatory.scheduling" -}}
-{{- with .spec.priorityClassName }}
+{{- $spec := .spec -}}
+{{- $global := .root.Values.global.scheduling -}}
+{{- with default $global.schedulerName (get $spec "schedulerName") }}
+schedulerName: {{ . | quote }}
+{{- end }}
+{{- with default $global.priorityClassName (get $spec "priorityClassName") }}
 priorityClassName: {{ . | quote }}
 {{- end }}
-{{- with .spec.nodeSelector }}
+{{- with mergeOverwrite (deepCopy (default dict .nodeSelector)) (default $global.nodeSelector (get $spec "nodeSelector")) }}
 nodeSelector:
-  {{- range $key, $value := . }}
-  {{ $key | quote }}: {{ $value | quote }}
-  {{- end }}
+  {{- include "observatory.strings" . | trim | nindent 2 }}
 {{- end }}
-{{- with .spec.affinity }}
+{{- with default $global.affinity (get $spec "affinity") }}
 affinity: {{ toJson . }}
 {{- end }}
-{{- with .tolerations }}
+{{- with concat (default list .tolerations) (default $global.tolerations (get $spec "tolerations")) }}
 tolerations: {{ toJson . }}
 {{- end }}
-{{- with .spec.topologySpreadConstraints }}
+{{- if hasKey $spec "topologySpreadConstraints" }}
+{{- with default $global.topologySpreadConstraints $spec.topologySpreadConstraints }}
 topologySpreadConstraints:
   {{- range . }}
   - maxSkew: {{ int .maxSkew }}
@@ -263,5 +330,6 @@ topologySpreadConstraints:
       matchLabels:
         {{- include "observatory.selectorLabels" $ | nindent 8 }}
   {{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}

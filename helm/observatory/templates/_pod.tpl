@@ -1,7 +1,34 @@
 {{/* Parts of a pod that several workloads share. */}}
 
+{{/* "true" where the release makes a CloudNativePG Cluster. Argument: the root. */}}
+{{- define "observatory.makesCluster" -}}
+{{- if and (eq .Values.database.mode "cnpg") (not .Values.database.cnpg.cluster) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "observatory.clusterName" -}}
+{{- default (printf "%s-db" (include "observatory.fullname" .)) .Values.database.cnpg.cluster -}}
+{{- end -}}
+
 {{- define "observatory.databaseSecretName" -}}
+{{- if include "observatory.makesCluster" . -}}
+{{- printf "%s-app" (include "observatory.clusterName" .) -}}
+{{- else -}}
 {{- default (printf "%s-database" (include "observatory.fullname" .)) .Values.database.existingSecret.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "observatory.databaseSecretKey" -}}
+{{- ternary "uri" .Values.database.existingSecret.key (not (empty (include "observatory.makesCluster" .))) -}}
+{{- end -}}
+
+{{/* The Secret (existingSecret, key) with the roots of the database's certificate, as JSON; existingSecret may be empty. */}}
+{{- define "observatory.databaseCa" -}}
+{{- $ca := .Values.database.ca -}}
+{{- if and (include "observatory.makesCluster" .) (not $ca.existingSecret) -}}
+{{- dict "existingSecret" (printf "%s-ca" (include "observatory.clusterName" .)) "key" "ca.crt" | toJson -}}
+{{- else -}}
+{{- toJson $ca -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "observatory.databaseEnv" -}}
@@ -11,8 +38,12 @@
   valueFrom:
     secretKeyRef:
       name: {{ ternary $migrations.name (include "observatory.databaseSecretName" .root) (not (empty $own)) | quote }}
-      key: {{ ternary $migrations.key .root.Values.database.existingSecret.key (not (empty $own)) | quote }}
-{{- if .root.Values.database.ca.existingSecret }}
+      key: {{ ternary $migrations.key (include "observatory.databaseSecretKey" .root) (not (empty $own)) | quote }}
+{{- with default (ternary "verify-full" "" (not (empty (include "observatory.makesCluster" .root)))) .root.Values.database.sslMode }}
+- name: "PGSSLMODE"
+  value: {{ . | quote }}
+{{- end }}
+{{- if (include "observatory.databaseCa" .root | fromJson).existingSecret }}
 - name: "PGSSLROOTCERT"
   value: "/etc/observatory/database/ca.crt"
 {{- end }}
@@ -27,20 +58,91 @@
 
 {{/* observatory.toml, for the roles of pipeline-services; a Job before the release could not mount its ConfigMap. */}}
 {{- define "observatory.configEnv" -}}
-{{- if .Values.config }}
 - name: "OBSERVATORY_CONFIG"
   value: "/etc/observatory/config/observatory.toml"
+{{- end -}}
+
+{{/* A table of TOML and those inside of it. Numbers of values are floats to Helm; as JSON whole ones are written as such.
+     Arguments: path, table. */}}
+{{- define "observatory.tomlTable" -}}
+[{{ .path }}]
+{{- range $key, $value := .table }}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
+{{ $key | quote }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
+{{- range $key, $value := .table }}
+{{- if kindIs "map" $value }}
+{{ include "observatory.tomlTable" (dict "path" (printf "%s.%s" $.path (quote $key)) "table" $value) }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
-{{/* What a server listens on, and how long it drains. Arguments: prefix (of the variables), spec. */}}
+{{/* Module blocks: those of the text, those of the map, and which modules run, which the workers say. */}}
+{{- define "observatory.config" -}}
+{{- $written := get (fromToml .Values.config) "modules" -}}
+{{- $modules := mergeOverwrite (ternary (deepCopy $written) dict (kindIs "map" $written)) (deepCopy .Values.modules) -}}
+{{- range $role := include "observatory.roles" . | fromJsonArray }}
+{{- $block := get $modules $role }}
+{{- $block = mergeOverwrite (ternary $block dict (kindIs "map" $block)) (dict "enabled" (index $.Values.workers $role).enabled) }}
+{{ include "observatory.tomlTable" (dict "path" (printf "modules.%s" $role) "table" $block) }}
+{{- end }}
+{{- end -}}
+
+{{/* What a server listens on, and how it ends. Arguments: root, prefix (of the variables), spec. */}}
 {{- define "observatory.serverEnv" -}}
 - name: {{ printf "%s_LISTEN" .prefix | quote }}
-  value: {{ printf "0.0.0.0:%s" (include "observatory.grpcPort" .) | quote }}
+  value: {{ printf "%s:%s" .root.Values.listenAddress (include "observatory.grpcPort" .) | quote }}
 - name: {{ printf "%s_METRICS_LISTEN" .prefix | quote }}
-  value: {{ printf "0.0.0.0:%s" (include "observatory.metricsPort" .) | quote }}
+  value: {{ printf "%s:%s" .root.Values.listenAddress (include "observatory.metricsPort" .) | quote }}
+- name: {{ printf "%s_LAME_DUCK_SECONDS" .prefix | quote }}
+  value: {{ .root.Values.lameDuckSeconds | int | toString | quote }}
 - name: {{ printf "%s_DRAIN_SECONDS" .prefix | quote }}
   value: {{ .spec.drainSeconds | int | toString | quote }}
+{{- end -}}
+
+{{/* Everything the chart says to the inference server. Argument: the root. */}}
+{{- define "observatory.inferenceEnv" -}}
+{{- $spec := .Values.inference -}}
+{{ include "observatory.commonEnv" . }}
+{{ include "observatory.serverEnv" (dict "root" . "prefix" "OBSERVATORY_INFERENCE" "spec" $spec) }}
+{{- if $spec.http.enabled }}
+- name: "OBSERVATORY_INFERENCE_HTTP_LISTEN"
+  value: {{ printf "%s:%s" .Values.listenAddress (include "observatory.httpPort" .) | quote }}
+{{- end }}
+- name: "OBSERVATORY_MODELS"
+  value: "/models"
+{{- with $spec.models.names }}
+- name: "OBSERVATORY_INFERENCE_MODEL"
+  value: {{ join "," . | quote }}
+{{- end }}
+- name: "OBSERVATORY_INFERENCE_DEVICE"
+  value: {{ ternary "cuda" "cpu" $spec.gpu.enabled | quote }}
+{{- with include "observatory.serverTlsEnv" (dict "prefix" "OBSERVATORY_INFERENCE" "spec" $spec) | trim }}
+{{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Everything the chart says to a role of pipeline-services. Arguments: root, component, spec. */}}
+{{- define "observatory.pipelineEnv" -}}
+{{ include "observatory.commonEnv" .root }}
+{{ include "observatory.configEnv" .root }}
+{{ include "observatory.serverEnv" (dict "root" .root "prefix" "OBSERVATORY" "spec" .spec) }}
+{{ include "observatory.databaseEnv" . }}
+- name: "OBSERVATORY_DATABASE_CONNECTIONS"
+  value: {{ .root.Values.database.connections | int | toString | quote }}
+{{ include "observatory.pipelineServerEnv" .root | trim }}
+{{- with include "observatory.callerEnv" .root | trim }}
+{{ . }}
+{{- end }}
+{{- if get .spec "volume" }}
+- name: "OBSERVATORY_REPORTS"
+  value: "/reports"
+{{- end }}
+{{- if (default dict (get .spec "cache")).enabled }}
+- name: "OBSERVATORY_CACHE"
+  value: "/cache"
+{{- end }}
 {{- end -}}
 
 {{- define "observatory.extraEnv" -}}
@@ -60,15 +162,13 @@
 {{- end -}}
 
 {{- define "observatory.configMounts" -}}
-{{- if .Values.config }}
 - name: "config"
   mountPath: "/etc/observatory/config"
   readOnly: true
-{{- end }}
 {{- end -}}
 
 {{- define "observatory.databaseMounts" -}}
-{{- if .Values.database.ca.existingSecret }}
+{{- if (include "observatory.databaseCa" . | fromJson).existingSecret }}
 - name: "database-ca"
   mountPath: "/etc/observatory/database"
   readOnly: true
@@ -177,6 +277,11 @@
 {{- if .credentials.token.existingSecret }}
 - name: "OBSERVATORY_ENDPOINT_TOKEN_FILE"
   value: "/etc/observatory/endpoint-token/token"
+{{- if not .tls.existingSecret }}
+# The mesh encrypts.
+- name: "OBSERVATORY_ENDPOINT_PLAINTEXT_TOKEN"
+  value: "true"
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -279,15 +384,13 @@
 {{- end -}}
 
 {{- define "observatory.configVolumes" -}}
-{{- if .Values.config }}
 - name: "config"
   configMap:
     name: {{ printf "%s-config" (include "observatory.fullname" .) | quote }}
-{{- end }}
 {{- end -}}
 
 {{- define "observatory.databaseVolumes" -}}
-{{- with .Values.database.ca }}
+{{- with include "observatory.databaseCa" . | fromJson }}
 {{- if .existingSecret }}
 {{ include "observatory.secretVolume" (dict "name" "database-ca" "secret" . "path" "ca.crt") }}
 {{- end }}
@@ -311,14 +414,8 @@
 apiVersion: "v1"
 kind: "PersistentVolumeClaim"
 metadata:
-  name: {{ .claim | quote }}
-  namespace: {{ .root.Release.Namespace | quote }}
-  labels:
-    {{- include "observatory.labels" . | nindent 4 }}
-  {{- if .volume.pvc.keep }}
-  annotations:
-    helm.sh/resource-policy: "keep"
-  {{- end }}
+  {{- $keep := ternary (dict "helm.sh/resource-policy" "keep") nil .volume.pvc.keep }}
+  {{- include "observatory.metadata" (merge (dict "name" .claim "annotations" $keep) .) | nindent 2 }}
 spec:
   accessModes: {{ toJson .volume.pvc.accessModes }}
   {{- with default .root.Values.global.storageClass .volume.pvc.storageClass }}
@@ -350,26 +447,47 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{/* Labels and annotations of a server's pod. Arguments: root, component, spec, server. */}}
+{{/* Labels and annotations of a pod. A user's annotation replaces the chart's. Arguments: root, component, spec, server. */}}
 {{- define "observatory.podMetadata" -}}
-{{- $annotations := include "observatory.meshAnnotations" . | trim -}}
-{{- $config := ternary .root.Values.config "" (and .server (ne .component "inference")) -}}
+{{- $values := .root.Values -}}
+{{- $annotations := include "observatory.meshAnnotations" . | fromJson -}}
+{{- if and .server $values.monitoring.annotations.enabled -}}
+{{- $_ := set $annotations "prometheus.io/scrape" "true" -}}
+{{- $_ := set $annotations "prometheus.io/port" (include "observatory.metricsPort" .) -}}
+{{- $_ := set $annotations "prometheus.io/path" "/metrics" -}}
+{{- end -}}
+{{- if and .server (ne .component "inference") -}}
+{{- $_ := set $annotations "checksum/config" (include "observatory.config" .root | sha256sum) -}}
+{{- with printf "%s%s" $values.database.url $values.database.revision -}}
+{{- $_ := set $annotations "checksum/database" (sha256sum .) -}}
+{{- end -}}
+{{- end -}}
 labels:
   {{- include "observatory.podLabels" . | nindent 2 }}
-  {{- with include "observatory.meshLabels" . | trim }}
-  {{- . | nindent 2 }}
-  {{- end }}
-{{- if or $annotations $config .spec.podAnnotations }}
+{{- with mergeOverwrite $annotations (default dict (get .spec "podAnnotations")) }}
 annotations:
-  {{- with $annotations }}
-  {{- . | nindent 2 }}
-  {{- end }}
-  {{- with $config }}
-  checksum/config: {{ sha256sum . | quote }}
-  {{- end }}
-  {{- range $key, $value := .spec.podAnnotations }}
-  {{ $key | quote }}: {{ $value | quote }}
-  {{- end }}
+  {{- include "observatory.strings" . | trim | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What the users of a component add. Argument: spec. */}}
+{{- define "observatory.extraVolumes" -}}
+{{- range .extraVolumes }}
+- {{ toJson . }}
+{{- end }}
+{{- end -}}
+
+{{- define "observatory.extraMounts" -}}
+{{- range .extraVolumeMounts }}
+- {{ toJson . }}
+{{- end }}
+{{- end -}}
+
+{{/* Argument: a list of containers. */}}
+{{- define "observatory.extraContainers" -}}
+{{- range . }}
+{{- $security := include "observatory.containerSecurity" . | fromYaml }}
+- {{ mergeOverwrite (deepCopy .) (dict "securityContext" $security) | toJson }}
 {{- end }}
 {{- end -}}
 
@@ -378,6 +496,12 @@ annotations:
 serviceAccountName: {{ include "observatory.serviceAccountName" . | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
+{{- with .root.Values.dnsPolicy }}
+dnsPolicy: {{ . | quote }}
+{{- end }}
+{{- with .root.Values.dnsConfig }}
+dnsConfig: {{ toJson . }}
+{{- end }}
 {{- with .root.Values.global.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}

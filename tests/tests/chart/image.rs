@@ -24,8 +24,10 @@ fn images_take_a_digest_a_tag_or_the_application_version() {
         "inference",
         "host.example:5000/own/gpu:v7",
     );
-    let gpu = format!("inference.gpu.enabled=true,{by_digest}");
-    check(&["--set", &gpu], "inference", "observatory/observatory:0.1.0-cuda");
+    check(&["--set", "inference.gpu.enabled=true"], "inference", "observatory/observatory:0.1.0-cuda");
+    let cuda = format!("sha256:{}", "b".repeat(64));
+    let gpu = format!("inference.gpu.enabled=true,{by_digest},inference.image.digest={cuda}");
+    check(&["--set", &gpu], "inference", &format!("observatory/observatory@{cuda}"));
     check(&["--set", &gpu], "extractor", &format!("observatory/observatory@{digest}"));
 }
 
@@ -39,7 +41,7 @@ fn copies(prefix: &str) -> Vec<Vec<String>> {
 #[test]
 fn the_image_holds_every_command_of_the_chart() {
     let installed = copies("COPY --from=build");
-    for name in ["cpu", "gpu", "mesh"] {
+    for name in ["ambient", "cpu", "gpu", "mesh"] {
         for pod in pods(&render_example(name)) {
             for container in pod.containers() {
                 let command = text(container, "/command/0");
@@ -78,8 +80,10 @@ fn sources(command: &str) -> String {
 #[test]
 fn every_variable_of_a_container_is_read_by_its_program() {
     // Read by libraries: the log filter, temporary files, the database driver.
-    let by_libraries = ["OBSERVATORY_LOG", "HOME", "PGSSLROOTCERT"];
-    for name in ["cpu", "external-db", "gpu", "minimal", "tls"] {
+    let by_libraries = ["OBSERVATORY_LOG", "HOME", "PGSSLMODE", "PGSSLROOTCERT"];
+    // Read by servers that go on serving after SIGTERM; others start without them all the same.
+    let of_shutdown = ["OBSERVATORY_LAME_DUCK_SECONDS", "OBSERVATORY_INFERENCE_LAME_DUCK_SECONDS"];
+    for name in ["ambient", "cnpg", "cpu", "external-db", "gpu", "inference-alone", "minimal", "tls"] {
         for pod in pods(&render_example(name)) {
             for container in pod.containers() {
                 let command = text(container, "/command/0");
@@ -87,8 +91,9 @@ fn every_variable_of_a_container_is_read_by_its_program() {
                 let reads_variables = sources.contains("env = \"");
                 for entry in items(container, "/env") {
                     let variable = text(entry, "/name");
-                    let known =
-                        by_libraries.contains(&variable) || sources.contains(&format!("\"{variable}\""));
+                    let known = by_libraries.contains(&variable)
+                        || of_shutdown.contains(&variable)
+                        || sources.contains(&format!("\"{variable}\""));
                     assert!(known || !reads_variables, "{}: {command} does not read {variable}", pod.owner);
                 }
             }

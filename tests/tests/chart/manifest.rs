@@ -48,11 +48,12 @@ impl<'a> Pod<'a> {
     }
 }
 
-/// Every pod of a manifest: of Deployments, of Jobs, and plain ones.
+/// Every pod of a manifest: of Deployments, of Jobs and CronJobs, and plain ones.
 pub(crate) fn pods(objects: &[Value]) -> Vec<Pod<'_>> {
     let pod = |object| {
         let (metadata, spec) = match text(object, "/kind") {
             "Deployment" | "Job" => ("/spec/template/metadata", "/spec/template/spec"),
+            "CronJob" => ("/spec/jobTemplate/spec/template/metadata", "/spec/jobTemplate/spec/template/spec"),
             "Pod" => ("/metadata", "/spec"),
             _ => return None,
         };

@@ -9,7 +9,7 @@ use crate::manifest::{Pod, env, id, items, kind, named, pods, selects, text};
 
 #[test]
 fn network_policies_deny_first_and_cover_every_pod() {
-    for name in ["cpu", "external-db", "gpu", "mesh"] {
+    for name in ["ambient", "cpu", "external-db", "gpu", "mesh"] {
         let objects = render_example(name);
         let deny = named(&objects, "NetworkPolicy/rel-observatory-default-deny");
         assert_eq!(deny["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
@@ -84,7 +84,7 @@ fn network_policies_follow_the_values() {
     let database = named(&objects, "NetworkPolicy/rel-observatory-database");
     assert_eq!(
         database["spec"]["egress"],
-        json!([{"ports": [{"port": 6432, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "10.20.0.0/16"}}]}])
+        json!([{"ports": [{"port": 5433, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "10.20.0.0/16"}}]}])
     );
     let extra = named(&objects, "NetworkPolicy/rel-observatory-enhancer-extra");
     assert_eq!(extra["spec"]["egress"][0]["to"], json!([{"ipBlock": {"cidr": "203.0.113.10/32"}}]));

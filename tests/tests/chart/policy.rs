@@ -5,17 +5,24 @@ use serde_json::{Value, json};
 
 use crate::manifest::{env, id, items, kind, pods, selects, text};
 
+mod rollouts;
+mod volumes;
+
 /// A rule over a whole manifest: its name and the check.
 pub(crate) type Rule = (&'static str, fn(&[Value]) -> Vec<String>);
 
 /// The rules that hold for every values file.
-pub(crate) const RULES: [Rule; 10] = [
+pub(crate) const RULES: [Rule; 14] = [
     ("restricted security", restricted_security),
     ("requests and limits", requests_and_limits),
     ("probes", probes),
     ("grace period", grace_period),
     ("pinned images", pinned_images),
-    ("disruption budgets", disruption_budgets),
+    ("disruption budgets", rollouts::disruption_budgets),
+    ("rollouts", rollouts::rollouts),
+    ("unique names", volumes::unique_names),
+    ("volumes", volumes::volumes),
+    ("denied by default", denied_by_default),
     ("no service account tokens", no_tokens),
     ("stable selectors", stable_selectors),
     ("services reach a port", services_reach_a_port),
@@ -71,13 +78,19 @@ fn requests_and_limits(objects: &[Value]) -> Vec<String> {
     let mut wrong = Vec::new();
     for pod in pods(objects) {
         for container in pod.containers() {
-            for pointer in ["/requests/cpu", "/requests/memory", "/limits/cpu", "/limits/memory"] {
+            let place = format!("{} {}", pod.owner, text(container, "/name"));
+            // A CPU limit only slows a pod down: people may leave it out.
+            for pointer in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
                 if text(container, &format!("/resources{pointer}")).is_empty() {
-                    wrong.push(format!(
-                        "{} {}: resources{pointer} is missing",
-                        pod.owner,
-                        text(container, "/name")
-                    ));
+                    wrong.push(format!("{place}: resources{pointer} is missing"));
+                }
+            }
+            let requests = container.pointer("/resources/requests").and_then(Value::as_object);
+            for (name, asked) in requests.into_iter().flatten() {
+                let limit = container["resources"]["limits"].get(name).and_then(Value::as_str);
+                let asked = asked.as_str().unwrap_or_default();
+                if limit.is_some_and(|limit| quantity(asked) > quantity(limit)) {
+                    wrong.push(format!("{place}: {asked} of {name} are more than the limit"));
                 }
             }
         }
@@ -85,33 +98,59 @@ fn requests_and_limits(objects: &[Value]) -> Vec<String> {
     wrong
 }
 
-/// A kubelet's gRPC probe speaks no TLS: a server that does is asked over HTTP.
+/// A quantity of Kubernetes as a number.
+fn quantity(text: &str) -> f64 {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let units = ["", "k", "M", "G", "T", "P"];
+    let factor = match (unit, units.iter().position(|known| *known == unit.trim_end_matches('i'))) {
+        ("m", _) => 0.001,
+        (_, Some(power)) if unit.ends_with('i') => 1024_f64.powi(power as i32),
+        // "Ki" is the only one with a capital K.
+        _ if unit == "Ki" => 1024.0,
+        (_, Some(power)) => 1000_f64.powi(power as i32),
+        _ => f64::NAN,
+    };
+    number.parse::<f64>().unwrap_or(f64::NAN) * factor
+}
+
+/// A kubelet's gRPC probe speaks no TLS and has no identity in a mesh: a server that asks for
+/// either is probed over HTTP, as it may be in linkerd.
 fn probes(objects: &[Value]) -> Vec<String> {
     let mut wrong = Vec::new();
+    let asks_identity = !kind(objects, "MeshTLSAuthentication").is_empty();
     for deployment in kind(objects, "Deployment") {
-        for container in items(deployment, "/spec/template/spec/containers") {
-            let certificates = ["OBSERVATORY_INFERENCE_TLS_CERT", "OBSERVATORY_TLS_CERT"];
-            let encrypted = certificates.iter().any(|name| env(container, name).is_some());
-            for (probe, service, path) in [
-                ("startupProbe", "", "/livez"),
-                ("livenessProbe", "", "/livez"),
-                ("readinessProbe", "ready", "/readyz"),
-            ] {
-                let (how, key, wanted, listens) = match encrypted {
-                    false => ("grpc", "/service", service, "containerPort"),
-                    true => ("httpGet", "/path", path, "name"),
-                };
-                let asked = container.pointer(&format!("/{probe}/{how}"));
-                let open = |asked: &Value| {
-                    items(container, "/ports").iter().any(|port| port.get(listens) == asked.get("port"))
-                };
-                if !asked.is_some_and(|asked| text(asked, key) == wanted && open(asked)) {
-                    wrong.push(format!("{}: {probe} does not ask for {wanted:?}", id(deployment)));
-                }
+        let Some(container) = server(deployment) else { continue };
+        let certificates = ["OBSERVATORY_INFERENCE_TLS_CERT", "OBSERVATORY_TLS_CERT"];
+        let encrypted = asks_identity || certificates.iter().any(|name| env(container, name).is_some());
+        let meshed = "/spec/template/metadata/annotations/linkerd.io~1inject";
+        let by_http = encrypted || text(deployment, meshed) == "enabled";
+        for (probe, service, path) in [
+            ("startupProbe", "", "/livez"),
+            ("livenessProbe", "", "/livez"),
+            ("readinessProbe", "ready", "/readyz"),
+        ] {
+            let grpc = asks(container, &format!("/{probe}/grpc"), ("/service", service), "containerPort");
+            let http = asks(container, &format!("/{probe}/httpGet"), ("/path", path), "name");
+            if !(grpc && !encrypted || http && by_http) {
+                wrong.push(format!("{}: {probe} does not ask for {service:?}", id(deployment)));
             }
         }
     }
     wrong
+}
+
+/// Whether a probe asks for this key's value on a port that the container opens.
+fn asks(container: &Value, probe: &str, (key, wanted): (&str, &str), port: &str) -> bool {
+    container.pointer(probe).is_some_and(|asked| {
+        text(asked, key) == wanted
+            && items(container, "/ports").iter().any(|open| open.get(port) == asked.get("port"))
+    })
+}
+
+/// The container of a Deployment that is the chart's own.
+fn server(deployment: &Value) -> Option<&Value> {
+    items(deployment, "/spec/template/spec/containers").first()
 }
 
 fn grace_period(objects: &[Value]) -> Vec<String> {
@@ -119,12 +158,16 @@ fn grace_period(objects: &[Value]) -> Vec<String> {
     for deployment in kind(objects, "Deployment") {
         let pointer = "/spec/template/spec/terminationGracePeriodSeconds";
         let grace = deployment.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-        for container in items(deployment, "/spec/template/spec/containers") {
-            let drain = ["OBSERVATORY_DRAIN_SECONDS", "OBSERVATORY_INFERENCE_DRAIN_SECONDS"]
-                .iter()
-                .find_map(|name| env(container, name)?.parse::<u64>().ok());
-            if drain.is_none_or(|drain| grace != 5 + drain + 10) {
-                wrong.push(format!("{}: {grace} s of grace for a drain of {drain:?}", id(deployment)));
+        if let Some(container) = server(deployment) {
+            let seconds = |name: &str| {
+                let prefixes = ["OBSERVATORY", "OBSERVATORY_INFERENCE"];
+                let mut found =
+                    prefixes.iter().filter_map(|prefix| env(container, &format!("{prefix}_{name}")));
+                found.next()?.parse::<u64>().ok()
+            };
+            let ends = seconds("LAME_DUCK_SECONDS").zip(seconds("DRAIN_SECONDS"));
+            if ends.is_none_or(|(serves_on, drains)| grace < serves_on + drains + 10) {
+                wrong.push(format!("{}: {grace} s of grace for {ends:?}", id(deployment)));
             }
         }
     }
@@ -150,20 +193,16 @@ fn pinned_images(objects: &[Value]) -> Vec<String> {
     wrong
 }
 
-/// A budget for every Deployment with several replicas, none for one replica, each selecting
-/// exactly its pods.
-fn disruption_budgets(objects: &[Value]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let budgets = kind(objects, "PodDisruptionBudget");
-    for deployment in kind(objects, "Deployment") {
-        let replicas = deployment.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or_default();
-        let labels = &deployment["spec"]["template"]["metadata"]["labels"];
-        let count = budgets.iter().filter(|budget| selects(&budget["spec"]["selector"], labels)).count();
-        if count != usize::from(replicas > 1) {
-            wrong.push(format!("{}: {count} budgets for {replicas} replicas", id(deployment)));
-        }
-    }
-    wrong
+/// Where the chart has network policies, each pod is under the one that denies everything.
+fn denied_by_default(objects: &[Value]) -> Vec<String> {
+    let policies = kind(objects, "NetworkPolicy");
+    let Some(deny) = policies.iter().find(|policy| id(policy).ends_with("-default-deny")) else {
+        return policies.into_iter().map(|policy| format!("{}: and nothing is denied", id(policy))).collect();
+    };
+    let open = pods(objects)
+        .into_iter()
+        .filter(|pod| !selects(&deny["spec"]["podSelector"], &pod.metadata["labels"]));
+    open.map(|pod| format!("{} is open", pod.owner)).collect()
 }
 
 fn no_tokens(objects: &[Value]) -> Vec<String> {
