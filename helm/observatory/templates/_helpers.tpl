@@ -222,13 +222,14 @@ ipFamilyPolicy: {{ . | quote }}
 {{- if or .tls (and (eq $mesh.mode "linkerd") (or $mesh.authorization.enabled $mesh.strictMtls)) -}}true{{- end -}}
 {{- end -}}
 
-{{/* Native gRPC probes on the health names "" (the process) and "ready" (its dependencies, or its models). Where
-     these would not be answered the server is asked for the same over HTTP, on the port of its metrics.
-     Arguments: probes, http ("true" or empty). */}}
+{{/* Native gRPC probes on the health names "" (the process) and "ready" (its dependencies, or its models), and for the
+     start-up on one of the server's choice. Where these would not be answered the server is asked over HTTP, on the
+     port of its metrics; a start-up is then that of the process, since no path says more.
+     Arguments: probes, startup (a health name), http ("true" or empty). */}}
 {{- define "observatory.probes" -}}
 {{- $period := int .probes.periodSeconds -}}
 startupProbe:
-  {{- include "observatory.probe" (dict "http" .http "service" "") | nindent 2 }}
+  {{- include "observatory.probe" (dict "http" .http "service" .startup) | nindent 2 }}
   periodSeconds: {{ $period }}
   timeoutSeconds: {{ int .probes.timeoutSeconds }}
   failureThreshold: {{ div (add (int .probes.startupBudgetSeconds) (sub $period 1)) $period }}

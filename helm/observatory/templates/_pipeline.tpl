@@ -60,7 +60,7 @@ spec:
           ports:
             {{- include "observatory.containerPorts" (dict "http" 0) | nindent 12 }}
           {{- $http := include "observatory.probesByHttp" (dict "root" $root "tls" $root.Values.pipeline.tls.existingSecret) }}
-          {{- include "observatory.probes" (dict "probes" $spec.probes "http" $http) | nindent 10 }}
+          {{- include "observatory.probes" (dict "probes" $spec.probes "startup" "" "http" $http) | nindent 10 }}
           resources:
             {{- include "observatory.resources" (dict "resources" $spec.resources "gpu" nil) | trim | nindent 12 }}
           securityContext:

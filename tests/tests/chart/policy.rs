@@ -125,8 +125,10 @@ fn probes(objects: &[Value]) -> Vec<String> {
         let encrypted = asks_identity || certificates.iter().any(|name| env(container, name).is_some());
         let meshed = "/spec/template/metadata/annotations/linkerd.io~1inject";
         let by_http = encrypted || text(deployment, meshed) == "enabled";
+        // Of the inference server, whose models take minutes: each of them is loaded or has failed.
+        let models = env(container, "OBSERVATORY_INFERENCE_LISTEN").is_some();
         for (probe, service, path) in [
-            ("startupProbe", "", "/livez"),
+            ("startupProbe", if models { "started" } else { "" }, "/livez"),
             ("livenessProbe", "", "/livez"),
             ("readinessProbe", "ready", "/readyz"),
         ] {
