@@ -381,6 +381,19 @@ Five are kept back: three for its owner, two for the migration. */}}
 {{- if and (eq .mode "none") (or .strictMtls .authorization.enabled) -}}
 {{- include "observatory.refuse" (dict "problems" $problems "path" "mesh.mode" "value" .mode "expected" "a mesh for mesh.strictMtls and mesh.authorization") -}}
 {{- end -}}
+{{- if and .metricsNamespace (not (include "observatory.sidecars" $root)) -}}
+{{- include "observatory.refuse" (dict "problems" $problems "path" "mesh.metricsNamespace" "value" .metricsNamespace "expected" (printf "\"\": mesh.mode %q has no proxies in the pods" .mode)) -}}
+{{- end -}}
+{{- $linkerd := eq .mode "linkerd" -}}
+{{- $form := ternary "^([*]|[a-z0-9]([-a-z0-9]*[a-z0-9])?)([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" "^([*]|[^/]+)/ns/[^/]+/sa/[^/]+$" $linkerd -}}
+{{- $example := ternary "NAME.NAMESPACE.serviceaccount.identity.linkerd.cluster.local" "cluster.local/ns/NAMESPACE/sa/NAME" $linkerd -}}
+{{- range $list := list "inferenceCallers" "orchestratorCallers" -}}
+{{- range index $root.Values.mesh.authorization $list -}}
+{{- if not (regexMatch $form .) -}}
+{{- include "observatory.refuse" (dict "problems" $problems "path" (printf "mesh.authorization.%s" $list) "value" . "expected" (printf "an identity such as %q" $example)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if .nativeSidecars -}}
 {{- if not (include "observatory.sidecars" $root) -}}
 {{- include "observatory.refuse" (dict "problems" $problems "path" "mesh.nativeSidecars" "value" true "expected" (printf "false: mesh.mode %q has no sidecars" .mode)) -}}
