@@ -296,11 +296,41 @@ Five are kept back: three for its owner, two for the migration. */}}
 {{- end -}}
 {{- end -}}
 
-{{/* An IPv4 address as a number. */}}
+{{/* The parts of an address as numbers, as JSON: four of 8 bits, or eight of 16. Argument: the text. */}}
 {{- define "observatory.address" -}}
-{{- $sum := 0 -}}
-{{- range splitList "." . -}}{{- $sum = add (mul $sum 256) (int64 .) -}}{{- end -}}
-{{- $sum -}}
+{{- $parts := list -}}
+{{- if contains ":" . -}}
+{{- $halves := splitList "::" . -}}
+{{- $first := compact (splitList ":" (first $halves)) -}}
+{{- $last := compact (splitList ":" (ternary (last $halves) "" (contains "::" .))) -}}
+{{- range $first -}}{{- $parts = append $parts (int64 (printf "0x%s" .)) -}}{{- end -}}
+{{- range until (sub (sub 8 (len $first)) (len $last) | int) -}}{{- $parts = append $parts 0 -}}{{- end -}}
+{{- range $last -}}{{- $parts = append $parts (int64 (printf "0x%s" .)) -}}{{- end -}}
+{{- else -}}
+{{- range splitList "." . -}}{{- $parts = append $parts (int64 .) -}}{{- end -}}
+{{- end -}}
+{{- toJson $parts -}}
+{{- end -}}
+
+{{/* "true" where a network is a part of another one, and smaller. Arguments: inner, outer. */}}
+{{- define "observatory.isInside" -}}
+{{- $inner := splitList "/" .inner -}}
+{{- $outer := splitList "/" .outer -}}
+{{- $bits := index $outer 1 | int -}}
+{{- $same := and (eq (contains ":" .inner) (contains ":" .outer)) (gt (index $inner 1 | int) $bits) -}}
+{{- if $same -}}
+{{- $width := ternary 16 8 (contains ":" .inner) -}}
+{{- $theirs := include "observatory.address" (index $outer 0) | fromJsonArray -}}
+{{- range $at, $part := include "observatory.address" (index $inner 0) | fromJsonArray -}}
+{{- $left := sub $bits (mul $at $width) | int -}}
+{{- if gt $left 0 -}}
+{{- $size := 1 -}}
+{{- range until (max 0 (sub $width $left) | int) -}}{{- $size = mul $size 2 -}}{{- end -}}
+{{- if ne (div (int64 $part) $size) (div (index $theirs $at | int64) $size) -}}{{- $same = false -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $same -}}true{{- end -}}
 {{- end -}}
 
 {{/* Arguments: problems, path, peers. */}}
@@ -308,18 +338,8 @@ Five are kept back: three for its owner, two for the migration. */}}
 {{- range .peers -}}
 {{- with .ipBlock -}}
 {{- $block := . -}}
-{{- $outer := splitList "/" .cidr -}}
 {{- range .except -}}
-{{- $inner := splitList "/" . -}}
-{{- $inside := eq (contains ":" .) (contains ":" $block.cidr) -}}
-{{- if and $inside (le (index $inner 1 | int) (index $outer 1 | int)) -}}
-{{- $inside = false -}}
-{{- else if and $inside (not (contains ":" .)) -}}
-{{- $size := 1 -}}
-{{- range until (sub 32 (index $outer 1 | int) | int) -}}{{- $size = mul $size 2 -}}{{- end -}}
-{{- $inside = eq (div (include "observatory.address" (index $inner 0) | int64) $size) (div (include "observatory.address" (index $outer 0) | int64) $size) -}}
-{{- end -}}
-{{- if not $inside -}}
+{{- if not (include "observatory.isInside" (dict "inner" . "outer" $block.cidr)) -}}
 {{- include "observatory.refuse" (dict "problems" $.problems "path" (printf "%s.ipBlock.except" $.path) "value" . "expected" (printf "a part of %s" $block.cidr)) -}}
 {{- end -}}
 {{- end -}}
@@ -380,6 +400,19 @@ Five are kept back: three for its owner, two for the migration. */}}
 {{- with $root.Values.mesh -}}
 {{- if and (eq .mode "none") (or .strictMtls .authorization.enabled) -}}
 {{- include "observatory.refuse" (dict "problems" $problems "path" "mesh.mode" "value" .mode "expected" "a mesh for mesh.strictMtls and mesh.authorization") -}}
+{{- end -}}
+{{- if and .metricsNamespace (not (include "observatory.sidecars" $root)) -}}
+{{- include "observatory.refuse" (dict "problems" $problems "path" "mesh.metricsNamespace" "value" .metricsNamespace "expected" (printf "\"\": mesh.mode %q has no proxies in the pods" .mode)) -}}
+{{- end -}}
+{{- $linkerd := eq .mode "linkerd" -}}
+{{- $form := ternary "^([*]|[a-z0-9]([-a-z0-9]*[a-z0-9])?)([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" "^([*]|[^/]+)/ns/[^/]+/sa/[^/]+$" $linkerd -}}
+{{- $example := ternary "NAME.NAMESPACE.serviceaccount.identity.linkerd.cluster.local" "cluster.local/ns/NAMESPACE/sa/NAME" $linkerd -}}
+{{- range $list := list "inferenceCallers" "orchestratorCallers" -}}
+{{- range index $root.Values.mesh.authorization $list -}}
+{{- if not (regexMatch $form .) -}}
+{{- include "observatory.refuse" (dict "problems" $problems "path" (printf "mesh.authorization.%s" $list) "value" . "expected" (printf "an identity such as %q" $example)) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if .nativeSidecars -}}
 {{- if not (include "observatory.sidecars" $root) -}}

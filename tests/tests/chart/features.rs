@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helm::{render, render_example};
+use crate::helm::{chart, examples, notes, render, render_example};
 use crate::manifest::{env, id, items, kind, named, pods, text};
 use crate::policy;
 
@@ -43,6 +43,7 @@ fn placement_is_the_components_own_or_else_the_global_one() {
     for pod in pods(&objects) {
         assert_ne!(pod.spec.get("priorityClassName"), None, "{}", pod.owner);
     }
+    assert_eq!(named(&objects, "Deployment/rel-observatory-extractor")["spec"]["minReadySeconds"], json!(5));
     let spread = text(pod(&objects, "extractor"), "/topologySpreadConstraints/0/whenUnsatisfiable");
     assert_eq!(spread, "ScheduleAnyway", "replicas are on several nodes where there are some");
 }
@@ -241,6 +242,28 @@ fn pods_restart_when_what_they_read_at_the_start_changes() {
     let objects = render(&[], &["--set", "database.reloader=true"]);
     let secret = "/metadata/annotations/secret.reloader.stakater.com~1reload";
     assert_eq!(text(named(&objects, "Deployment/rel-observatory-embedder"), secret), "observatory-database");
+}
+
+#[test]
+fn the_notes_say_what_to_do_next() {
+    let said = notes(&[]);
+    // Five workers and the orchestrator, and one pod more of each during an upgrade.
+    assert!(said.contains("5 for each of 12 pods, 60 of 100"), "{said}");
+    assert!(said.contains("helm test --namespace labor rel") && said.contains("longer, its default is 5m"));
+    assert!(said.contains("nobody may call it yet"));
+    let alone = notes(&["--set", "orchestrator.enabled=false,inference.http.enabled=true"]);
+    assert!(alone.contains("helm test") && alone.contains("networkPolicy.inference.httpFrom"), "{alone}");
+    let strict = notes(&["--set", "mesh.mode=istio,mesh.strictMtls=true"]);
+    assert!(strict.contains("helm test asks nothing without mesh.nativeSidecars"), "{strict}");
+}
+
+#[test]
+fn every_example_is_in_the_readme() {
+    let readme = std::fs::read_to_string(chart().join("README.md")).expect("README.md");
+    for file in examples() {
+        let name = format!("ci/{}", file.file_name().expect("a name").display());
+        assert!(readme.contains(&name), "{name}");
+    }
 }
 
 #[test]

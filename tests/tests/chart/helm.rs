@@ -97,6 +97,33 @@ pub(crate) fn render(values: &[&Path], arguments: &[&str]) -> Vec<Value> {
     parse(&text)
 }
 
+/// The notes that an install prints. `helm template` leaves them out: in a copy of the chart they
+/// are a template like others.
+pub(crate) fn notes(arguments: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let templates = folder.path().join("templates");
+    std::fs::create_dir(&templates).expect("a folder of templates");
+    let files = ["Chart.yaml", "values.yaml"].map(|name| chart().join(name));
+    let parts = std::fs::read_dir(chart().join("templates")).expect("templates");
+    let parts = parts.map(|entry| entry.expect("entry").path());
+    for path in parts.filter(|path| path.extension().is_some_and(|ending| ending == "tpl")).chain(files) {
+        let name = path.file_name().expect("a name");
+        let to =
+            if path.extension().is_some_and(|ending| ending == "tpl") { &templates } else { folder.path() };
+        std::fs::copy(&path, to.join(name)).expect("copy a file");
+    }
+    let text = std::fs::read_to_string(chart().join("templates/NOTES.txt")).expect("the notes");
+    let named = format!("{{{{ define \"notes\" }}}}{text}{{{{ end }}}}");
+    std::fs::write(templates.join("_notes.tpl"), named).expect("write a template");
+    let object = "kind: Notes\ntext: {{ include \"notes\" . | toJson }}\n";
+    std::fs::write(templates.join("notes.yaml"), object).expect("write a template");
+    let path = folder.path().to_str().expect("UTF-8 path");
+    let mut all = vec!["template", "rel", path, "--namespace", "labor"];
+    all.extend(arguments);
+    let said = helm(&all, &[]).unwrap_or_else(|error| panic!("{error}"));
+    parse(&said)[0]["text"].as_str().expect("text").to_owned()
+}
+
 /// The rendered objects of one example with its defaults.
 pub(crate) fn render_example(name: &str) -> Vec<Value> {
     render(&[&example(name)], &[])

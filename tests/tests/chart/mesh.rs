@@ -132,8 +132,14 @@ fn linkerd_admits_by_identity_and_probes_go_around_it() {
         let account = text(pod.spec, "/serviceAccountName");
         assert!(accounts.iter().any(|each| text(each, "/name") == account), "{account} may not call");
     }
-    let notebook = json!(["notebook.labor.serviceaccount.identity.linkerd.cluster.local"]);
-    assert_eq!(known["spec"]["identities"], notebook);
+    let others = named(&objects, "MeshTLSAuthentication/rel-observatory-inference-others");
+    let notebook = json!({"identities": ["notebook.labor.serviceaccount.identity.linkerd.cluster.local"]});
+    assert_eq!(others["spec"], notebook, "an object has either accounts or identities");
+    let admits = named(&objects, "AuthorizationPolicy/rel-observatory-inference-others-grpc");
+    assert_eq!(text(admits, "/spec/targetRef/name"), "rel-observatory-inference-grpc");
+    let strict = render(&[], &["--set", "mesh.mode=linkerd,mesh.strictMtls=true"]);
+    let everybody = named(&strict, "MeshTLSAuthentication/rel-observatory-orchestrator");
+    assert_eq!(everybody["spec"], json!({"identities": ["*"]}));
     let service = named(&objects, "Service/rel-observatory-inference");
     let annotations = &service["metadata"]["annotations"];
     assert_eq!(annotations["retry.linkerd.io/grpc"], json!("unavailable"));

@@ -79,6 +79,28 @@ fn network_edges_are_the_ones_the_system_needs() {
 }
 
 #[test]
+fn dns_is_where_the_cluster_has_it_and_the_hook_has_a_way_of_its_own() {
+    let objects = render_example("openshift");
+    let dns = named(&objects, "NetworkPolicy/rel-observatory-dns");
+    let rule = &dns["spec"]["egress"][0];
+    let ports: Vec<_> =
+        items(rule, "/ports").iter().map(|port| (&port["port"], text(port, "/protocol"))).collect();
+    let (old, new) = (json!(53), json!(5353));
+    assert_eq!(ports, [(&old, "UDP"), (&old, "TCP"), (&new, "UDP"), (&new, "TCP")]);
+    assert_eq!(text(rule, "/to/1/ipBlock/cidr"), "169.254.20.10/32", "NodeLocal DNSCache");
+
+    // The policies of the last revision know the old port, those of this one come after the hook.
+    let hook = named(&objects, "NetworkPolicy/rel-observatory-migrations-hook");
+    assert_eq!(hook["spec"]["egress"][0], *rule);
+    let moved = render(&[], &["--set", "database.port=6543"]);
+    let hook = named(&moved, "NetworkPolicy/rel-observatory-migrations-hook");
+    assert_eq!(hook["spec"]["egress"][1]["ports"][0]["port"], json!(6543));
+    let migrations = pods(&moved);
+    let pod = migrations.iter().find(|pod| pod.component() == "migrations").expect("the migration");
+    assert!(selects(&hook["spec"]["podSelector"], &pod.metadata["labels"]));
+}
+
+#[test]
 fn network_policies_follow_the_values() {
     let objects = render_example("external-db");
     let database = named(&objects, "NetworkPolicy/rel-observatory-database");

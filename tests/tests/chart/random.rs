@@ -92,6 +92,10 @@ fn release(dice: &mut Dice) -> Value {
 }
 
 fn mesh_values(dice: &mut Dice, plan: &Plan) -> Value {
+    let caller = match plan.mesh {
+        "linkerd" => "notebook.tools.serviceaccount.identity.linkerd.cluster.local",
+        _ => "cluster.local/ns/tools/sa/notebook",
+    };
     json!({"mesh": {
         "mode": plan.mesh,
         "excludeDatabasePort": dice.percent(70),
@@ -99,11 +103,11 @@ fn mesh_values(dice: &mut Dice, plan: &Plan) -> Value {
         "strictMtls": plan.is_strict,
         "authorization": {
             "enabled": plan.is_strict && dice.percent(50),
-            "inferenceCallers": dice.some(&["cluster.local/ns/tools/sa/notebook"]),
+            "inferenceCallers": dice.some(&[caller]),
         },
         "retries": dice.between(0, 3),
         "outlierDetection": {"consecutiveFailures": dice.between(0, 5)},
-        "metricsNamespace": dice.pick(&["", "monitoring"]),
+        "metricsNamespace": if plan.has_sidecars { dice.pick(&["", "monitoring"]) } else { "" },
     }})
 }
 

@@ -96,6 +96,18 @@ fn refuses_bad_values_of_everything_else() {
 }
 
 #[test]
+fn accepts_every_form_of_a_schedule() {
+    for schedule in
+        ["@daily", "*/5 * * * *", "0,30 8-18 1-7 jan-mar mon-fri", "59 23 31 12 7", "00 02 * * SUN"]
+    {
+        let set = format!(r#"schedules=[{{"name":"n","schedule":"{schedule}"}}]"#);
+        let run = r#"pipeline.anonymous=["run"]"#;
+        render_text(&[], &["--set-json", run, "--set-json", &set])
+            .unwrap_or_else(|error| panic!("{schedule}: {error}"));
+    }
+}
+
+#[test]
 fn accepts_the_same_places_with_good_values() {
     let cases = [
         r#"inference.gpu.count=1"#,
@@ -104,6 +116,13 @@ fn accepts_the_same_places_with_good_values() {
         r#"inference.tolerations=[{"operator":"Exists"}]"#,
         r#"networkPolicy.database.to=[{"ipBlock":{"cidr":"2001:db8::/32","except":["2001:db8:1::/48"]}}]"#,
         r#"schedules=[]"#,
+        r#"pipeline.anonymous=["run"]"#,
+        r#"networkPolicy.clients.from=[{"ipBlock":{"cidr":"10.20.0.0/15","except":["10.21.128.0/17"]}}]"#,
+        r#"networkPolicy.clients.from=[{"ipBlock":{"cidr":"2001:db8::/33","except":["2001:db8:7fff::/48"]}}]"#,
+        r#"networkPolicy.clients.from=[{"ipBlock":{"cidr":"::/0","except":["::1/128","fd00::/8"]}}]"#,
+        r#"inference.affinity={"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms":[{"matchExpressions":[{"key":"a","operator":"Gt","values":["3"]}]}]}}}"#,
+        r#"log.filter="info,sqlx=warn""#,
         r#"inference.strategy={"type":"RollingUpdate","rollingUpdate":{"maxSurge":0,"maxUnavailable":1}}"#,
         r#"inference.nodeSelector={"gpu":"true"}"#,
         r#"inference.extraEnv=[{"name":"A","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]"#,
