@@ -39,7 +39,7 @@ pub(super) fn values(dice: &mut Dice) -> Value {
         has_sidecars,
         is_native: has_sidecars && dice.percent(50),
         is_strict,
-        has_policies: dice.percent(80),
+        has_policies: dice.percent(60),
         orchestrates: dice.percent(60),
         runs: dice.percent(40),
     };
@@ -299,7 +299,7 @@ fn workers(dice: &mut Dice, plan: &Plan) -> Value {
     let mut workers = json!({});
     for role in ["scraper", "extractor", "enhancer", "embedder", "analyzer", "reporter"] {
         workers[role] = json!({
-            "enabled": dice.percent(25),
+            "enabled": dice.percent(18),
             "replicas": if role == "reporter" { 1 } else { dice.between(0, 3) },
             "drainSeconds": dice.between(0, 300),
         });

@@ -45,6 +45,17 @@ fn refuses_a_fourth_quarter_of_the_bad_values() {
 }
 
 #[test]
+fn native_sidecars_need_a_kubernetes_that_has_them() {
+    let set = "mesh.mode=istio,mesh.nativeSidecars=true";
+    let old = render_text(&[], &["--set", set, "--kube-version", "1.28.9"]).expect_err("it has none");
+    let expected = "invalid mesh.nativeSidecars true: expected false before Kubernetes 1.29, this is v1.28.9";
+    assert!(old.contains(expected), "{old}");
+    // Distributions append to the version.
+    let rendered = render_text(&[], &["--set", set, "--kube-version", "v1.29.1-gke.1"]);
+    assert!(rendered.is_ok(), "{rendered:?}");
+}
+
+#[test]
 fn everything_wrong_is_said_at_once() {
     let arguments = ["--set", "inference.replicas=2,inference.sharedMemory=9Gi,database.connections=50"];
     let said = render_text(&[], &arguments).expect_err("three values are wrong");
