@@ -81,8 +81,6 @@ fn sources(command: &str) -> String {
 fn every_variable_of_a_container_is_read_by_its_program() {
     // Read by libraries: the log filter, temporary files, the database driver.
     let by_libraries = ["OBSERVATORY_LOG", "HOME", "PGSSLMODE", "PGSSLROOTCERT"];
-    // Read by servers that go on serving after SIGTERM; others start without them all the same.
-    let of_shutdown = ["OBSERVATORY_LAME_DUCK_SECONDS", "OBSERVATORY_INFERENCE_LAME_DUCK_SECONDS"];
     for name in ["ambient", "cnpg", "cpu", "external-db", "gpu", "inference-alone", "minimal", "tls"] {
         for pod in pods(&render_example(name)) {
             for container in pod.containers() {
@@ -91,9 +89,8 @@ fn every_variable_of_a_container_is_read_by_its_program() {
                 let reads_variables = sources.contains("env = \"");
                 for entry in items(container, "/env") {
                     let variable = text(entry, "/name");
-                    let known = by_libraries.contains(&variable)
-                        || of_shutdown.contains(&variable)
-                        || sources.contains(&format!("\"{variable}\""));
+                    let known =
+                        by_libraries.contains(&variable) || sources.contains(&format!("\"{variable}\""));
                     assert!(known || !reads_variables, "{}: {command} does not read {variable}", pod.owner);
                 }
             }
