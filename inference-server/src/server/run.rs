@@ -85,7 +85,7 @@ impl Server {
                 }
             }
         };
-        // Before anything else: who asks for health is to go elsewhere while this one still serves.
+        // Before anything else: callers that check health go elsewhere while this one still serves.
         self.health.stop().await;
         let stopping = Stopping {
             stop: &stop,
@@ -120,7 +120,10 @@ impl<T> Stopping<'_, T> {
     /// Goes on serving for the time `lame_duck`, and then finishes what is in flight within
     /// `drain`.
     async fn finish(self, lame_duck: Duration, drain: Duration) -> Outcome {
-        tracing::info!(seconds = lame_duck.as_secs(), "not serving any more to who asks for health");
+        tracing::info!(
+            seconds = lame_duck.as_secs(),
+            "health checks answer NOT_SERVING, calls are still served"
+        );
         tokio::select! {
             () = tokio::time::sleep(lame_duck) => {}
             () = self.stop.now.cancelled() => return Outcome::CutOff,
