@@ -438,9 +438,8 @@ async fn a_hostile_constraint_is_refused_and_holds_nobody_up() {
         generate(&running, settings(1), text("adiós")).await.unwrap();
         written += 1;
     }
-    // Each of them keeps a thread busy for half a second. An engine that waited for them would
-    // write one text for each; on a machine that is busy otherwise it has still written sixteen.
-    assert!(written > 2 * texts.len(), "{written}");
+    // Each of them keeps a thread busy for half a second, in which the engine makes many steps.
+    assert!(written > 20, "{written}");
     let mut failed = 0;
     for generated in texts {
         if let Err(error) = generated.await.unwrap() {

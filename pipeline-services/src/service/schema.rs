@@ -1,7 +1,7 @@
-//! Waiting for the schema, and migrating it.
+//! Waits for the schema, and migrates it.
 //!
-//! What is waited for is logged at once and every ten seconds; what no waiting mends ends it at
-//! once, and so does a request to stop.
+//! A wait is logged at once and every ten seconds. Permanent errors end it immediately, and so does
+//! a stop request.
 
 use std::time::Duration;
 
